@@ -1,0 +1,506 @@
+//! `AgentIdentity`: one MCP server behind the identity of its callers. Written by the service team; it may narrow, never widen.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{ClientAuthenticationType, NameRef, bounds};
+
+/// One MCP server and what it may do for its callers.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "behalf.dev",
+    version = "v1alpha1",
+    kind = "AgentIdentity",
+    plural = "agentidentities",
+    shortname = "aid",
+    category = "behalf",
+    namespaced,
+    status = "AgentIdentityStatus",
+    derive = "PartialEq",
+    doc = "One MCP server behind the identity of its callers. Pods join by the label behalf.dev/agent-identity: <name>.",
+    selectable = ".spec.catalogRef.name",
+    selectable = ".spec.serviceAccountName",
+    printcolumn(name = "Stage", type_ = "string", json_path = ".status.rollout.stage"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Pods", type_ = "integer", json_path = ".status.pods.matched"),
+    printcolumn(name = "Injected", type_ = "integer", json_path = ".status.pods.injected"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("self.metadata.name.size() <= 63 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
+        .message("the name of an AgentIdentity has at most 63 characters: a-z, 0-9 and inner hyphens (pods carry it as a label)")
+        .reason(Reason::FieldValueInvalid)
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.downstreams) || self.downstreams.all(d, self.identityProviders.exists(p, p.name == d.identityProvider))")
+        .message("each downstream's identityProvider must be one of spec.identityProviders")
+        .field_path(".downstreams").reason(Reason::FieldValueInvalid),
+    validation = Rule::new("!has(self.downstreams) || self.downstreams.all(d, !has(d.env) || self.downstreams.filter(o, has(o.env) && o.env.baseURL == d.env.baseURL).size() == 1)")
+        .message("no two downstreams may set the same env variable")
+        .field_path(".downstreams").reason(Reason::FieldValueDuplicate)
+)]
+pub struct AgentIdentitySpec {
+    /// Active, or Suspended: every call is refused at once, nothing else changes.
+    #[serde(default)]
+    pub state: State,
+    /// The ScopeCatalog that says what the tools need.
+    pub catalog_ref: NameRef,
+    /// The ServiceAccount the pods run as: the server's own identity towards its providers, so no other pod may run as
+    /// it. Not default, and it cannot be changed; make another AgentIdentity instead.
+    #[schemars(schema_with = "bounds::text::<bounds::Subdomain>")]
+    #[x_kube(
+        validation = Rule::new("self != 'default'").message("default is every pod's account; give this server one of its own")
+            .reason(Reason::FieldValueForbidden),
+        validation = Rule::new("self == oldSelf").message("serviceAccountName cannot be changed; make another AgentIdentity")
+            .reason(Reason::FieldValueForbidden)
+    )]
+    pub service_account_name: String,
+    /// The MCP server of the pod; exactly one.
+    #[schemars(schema_with = "bounds::named::<Server, 1, 1>")]
+    pub servers: Vec<Server>,
+    /// The providers whose callers are taken, and the client this server is there.
+    #[schemars(schema_with = "bounds::named::<ProviderClient, 1, 4>")]
+    pub identity_providers: Vec<ProviderClient>,
+    /// Who may call.
+    #[serde(default)]
+    pub callers: Callers,
+    /// The scopes of the catalogue that this server uses. A tool that needs another cannot be called.
+    #[serde(default)]
+    pub scopes: Scopes,
+    /// The downstreams of the catalogue that this server uses, and as whom.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "bounds::named::<Downstream, 0, 16>")]
+    pub downstreams: Vec<Downstream>,
+    /// How far refusals go.
+    #[serde(default)]
+    pub rollout: Rollout,
+}
+
+/// Whether an identity serves at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum State {
+    /// Serves.
+    #[default]
+    Active,
+    /// Refuses every call.
+    Suspended,
+}
+
+/// An MCP server of the pod.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.interception.extraPorts) || self.interception.extraPorts.all(p, p.port != self.port || p.protocol != 'TCP')")
+    .message("an extra port is reachable without Behalf, so it cannot be the server's own port")
+    .field_path(".interception.extraPorts").reason(Reason::FieldValueForbidden))]
+pub struct Server {
+    /// Name of the server within the pod.
+    #[schemars(schema_with = "bounds::text::<bounds::Label>")]
+    pub name: String,
+    /// What it speaks: MCP (streamable HTTP).
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// The URL callers use: the audience of their tokens, unique in the cluster. http only for hosts inside the cluster.
+    #[schemars(schema_with = "bounds::text::<bounds::Url>")]
+    #[x_kube(validation = Rule::new(SERVER_URL_RULE).message(SERVER_URL_MESSAGE).reason(Reason::FieldValueInvalid))]
+    pub url: String,
+    /// The port the server listens on in the pod.
+    #[schemars(schema_with = "bounds::port")]
+    pub port: i64,
+    /// The tool set of the catalogue that describes this server.
+    #[schemars(schema_with = "bounds::text::<bounds::Label>")]
+    pub tool_set: String,
+    /// How calls from outside are led through Behalf.
+    #[serde(default)]
+    pub interception: Interception,
+    /// How the server receives the handle of a call.
+    #[serde(default)]
+    pub handle: Handle,
+    /// The Host header the server sees. Loopback: 127.0.0.1 and its port. Keep: the caller's, after it was judged.
+    #[serde(default)]
+    pub host: HostHeader,
+}
+
+/// An http or https URL with lower-case scheme and host and nothing but host, port and path.
+const SERVER_URL_RULE: &str = r"self.matches('^https?://([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*|\\[[0-9a-f:.]+\\])(:[1-9][0-9]{0,4})?(/[-A-Za-z0-9._~!$&()*+,;=:@%/]*)?$')";
+const SERVER_URL_MESSAGE: &str = "must be an http or https URL with lower-case scheme and host and without user, query or fragment, such as https://hr.example.com/mcp";
+
+/// What a server speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Protocol {
+    /// Model Context Protocol over streamable HTTP.
+    #[default]
+    #[serde(rename = "MCP")]
+    Mcp,
+}
+
+/// How calls from outside are led through Behalf.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Interception {
+    /// Redirect: packet rules in the pod lead the server's port to Behalf and close all others.
+    #[serde(default, rename = "type")]
+    pub type_: InterceptionType,
+    /// Ports that stay reachable without Behalf, such as one for metrics.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "bounds::ports::<ExtraPort, 16>")]
+    pub extra_ports: Vec<ExtraPort>,
+}
+
+/// How calls from outside are led through Behalf.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum InterceptionType {
+    /// Packet rules in the pod.
+    #[default]
+    Redirect,
+}
+
+/// A port that stays reachable without Behalf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ExtraPort {
+    /// Port number in the pod.
+    #[schemars(schema_with = "bounds::port")]
+    pub port: i64,
+    /// TCP, UDP or SCTP.
+    #[serde(default)]
+    pub protocol: TransportProtocol,
+}
+
+/// A transport protocol.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+pub enum TransportProtocol {
+    /// TCP.
+    #[default]
+    #[serde(rename = "TCP")]
+    Tcp,
+    /// UDP.
+    #[serde(rename = "UDP")]
+    Udp,
+    /// SCTP.
+    #[serde(rename = "SCTP")]
+    Sctp,
+}
+
+/// How the server receives the handle of a call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Handle {
+    /// Where the handle stands. Authorization: as bearer credential of the call. Meta: in params._meta.
+    #[serde(default = "default_carriers")]
+    #[schemars(schema_with = "bounds::choices::<Carrier, 1, 8>")]
+    pub carriers: Vec<Carrier>,
+}
+
+fn default_carriers() -> Vec<Carrier> {
+    vec![Carrier::Authorization, Carrier::Meta]
+}
+
+impl Default for Handle {
+    fn default() -> Self {
+        Self { carriers: default_carriers() }
+    }
+}
+
+/// Where the handle of a call stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Carrier {
+    /// The Authorization header.
+    Authorization,
+    /// `params._meta` of the MCP request.
+    Meta,
+}
+
+/// The Host header the server sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum HostHeader {
+    /// `127.0.0.1:<port>`.
+    #[default]
+    Loopback,
+    /// The caller's.
+    Keep,
+}
+
+/// The client this server is at a provider.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProviderClient {
+    /// Name of an IdentityProvider.
+    #[schemars(schema_with = "bounds::text::<bounds::ProviderName>")]
+    pub name: String,
+    /// The client.
+    pub client: Client,
+}
+
+/// A client at a provider.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Client {
+    /// The client id, as registered at the provider.
+    #[schemars(schema_with = "bounds::text::<bounds::Identifier>")]
+    pub id: String,
+    /// How the client authenticates.
+    pub authentication: ClientAuthentication,
+}
+
+/// How a client authenticates.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientAuthentication {
+    /// ServiceAccountToken: the pod's projected service-account token. The provider must allow it.
+    #[serde(rename = "type")]
+    pub type_: ClientAuthenticationType,
+}
+
+/// Who may call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Callers {
+    /// User, Workload, or both.
+    #[serde(default = "default_kinds")]
+    #[schemars(schema_with = "bounds::choices::<CallerKind, 1, 2>")]
+    pub kinds: Vec<CallerKind>,
+    /// Which clients may act for the caller. Absent: whichever client the provider gave the token to, and nobody
+    /// between it and the caller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Actors")]
+    pub actors: Option<Actors>,
+}
+
+fn default_kinds() -> Vec<CallerKind> {
+    vec![CallerKind::User]
+}
+
+impl Default for Callers {
+    fn default() -> Self {
+        Self { kinds: default_kinds(), actors: None }
+    }
+}
+
+/// What a caller is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum CallerKind {
+    /// A person.
+    User,
+    /// A program with an identity of its own.
+    Workload,
+}
+
+/// Which clients may act for the caller.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Actors {
+    /// Client ids that may hold the caller's token or stand in its actor chain. None, if empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "bounds::texts::<bounds::Identifier, 0, 32>")]
+    pub allowed: Vec<String>,
+    /// The longest actor chain (act claims, RFC 8693 §4.1) that is taken.
+    #[serde(default = "default_max_depth")]
+    #[schemars(schema_with = "bounds::whole::<0, 10>")]
+    pub max_depth: i64,
+}
+
+fn default_max_depth() -> i64 {
+    3
+}
+
+/// The scopes of the catalogue that a server uses.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.required) || !has(self.optional) || self.optional.all(s, !(s in self.required))")
+    .message("a scope is either required or optional, not both").field_path(".optional").reason(Reason::FieldValueDuplicate))]
+pub struct Scopes {
+    /// Scopes that every call needs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "bounds::texts::<bounds::Scope, 0, 32>")]
+    pub required: Vec<String>,
+    /// Scopes that some tools need; callers step up to them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "bounds::texts::<bounds::Scope, 0, 64>")]
+    pub optional: Vec<String>,
+}
+
+/// A downstream that a server uses.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Downstream {
+    /// Name of a downstream of the catalogue.
+    #[schemars(schema_with = "bounds::text::<bounds::Label>")]
+    pub name: String,
+    /// Which of spec.identityProviders makes the tokens for it.
+    #[schemars(schema_with = "bounds::text::<bounds::ProviderName>")]
+    pub identity_provider: String,
+    /// As whom the downstream is called: Caller.
+    #[serde(default)]
+    pub subject: Subject,
+    /// Who acts for the subject, as the token says: None.
+    #[serde(default)]
+    pub actor: Actor,
+    /// How the server learns where to call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "DownstreamEnv")]
+    pub env: Option<DownstreamEnv>,
+}
+
+/// As whom a downstream is called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Subject {
+    /// As the caller.
+    #[default]
+    Caller,
+}
+
+/// Who acts for the subject.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Actor {
+    /// Nobody is named.
+    #[default]
+    None,
+}
+
+/// Env variables that Behalf sets in the server's containers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DownstreamEnv {
+    /// The variable that receives the base URL of the downstream (on loopback, through Behalf).
+    #[serde(rename = "baseURL")]
+    #[schemars(schema_with = "bounds::text::<bounds::EnvName>")]
+    pub base_url: String,
+}
+
+/// How far refusals go.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Rollout {
+    /// What policy refuses. Audit: the call reaches the server, gets nothing from Behalf, and is recorded. Enforce: it is
+    /// refused.
+    #[serde(default)]
+    pub stage: Stage,
+    /// The same for calls without a valid token.
+    #[serde(default = "default_authentication_stage")]
+    pub authentication: Stage,
+}
+
+fn default_authentication_stage() -> Stage {
+    Stage::Enforce
+}
+
+impl Default for Rollout {
+    fn default() -> Self {
+        Self { stage: Stage::default(), authentication: default_authentication_stage() }
+    }
+}
+
+/// How far a refusal goes.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+pub enum Stage {
+    /// Recorded.
+    #[default]
+    Audit,
+    /// Refused.
+    Enforce,
+}
+
+/// What the operator made of the identity.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentIdentityStatus {
+    /// The metadata.generation this status was computed from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "bounds::counter")]
+    pub observed_generation: Option<i64>,
+    /// The stage in effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "RolloutStatus")]
+    pub rollout: Option<RolloutStatus>,
+    /// The bundle the sidecars are given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "BundleStatus")]
+    pub bundle: Option<BundleStatus>,
+    /// What new pods are given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "InjectionStatus")]
+    pub injection: Option<InjectionStatus>,
+    /// The pods that carry the identity's label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "PodCounts")]
+    pub pods: Option<PodCounts>,
+    /// Accepted, ResolvedRefs and Ready.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "bounds::conditions")]
+    pub conditions: Vec<Condition>,
+}
+
+/// The stage in effect.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutStatus {
+    /// The stage.
+    pub stage: Stage,
+    /// Since when.
+    #[schemars(schema_with = "bounds::time")]
+    pub since: Time,
+    /// Why this stage.
+    pub reason: RolloutReason,
+}
+
+/// Why a stage is in effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RolloutReason {
+    /// The object asks for it.
+    AsSpecified,
+}
+
+/// The bundle the sidecars are given.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BundleStatus {
+    /// Digest of the bundle that was written last.
+    #[schemars(schema_with = "bounds::text::<bounds::Digest>")]
+    pub digest: String,
+    /// Its serial, which only grows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "bounds::counter")]
+    pub serial: Option<i64>,
+    /// Digest that every sidecar is known to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "bounds::text::<bounds::Digest>")]
+    pub programmed_digest: Option<String>,
+}
+
+/// What new pods are given.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InjectionStatus {
+    /// Revision of what is injected (ports, env, volumes, images): when it changes, pods need a restart to follow.
+    #[schemars(schema_with = "bounds::text::<bounds::Revision>")]
+    pub revision: String,
+}
+
+/// The pods that carry the identity's label.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PodCounts {
+    /// Pods with the label.
+    #[schemars(schema_with = "bounds::count")]
+    pub matched: i64,
+    /// Of these, with Behalf inside.
+    #[schemars(schema_with = "bounds::count")]
+    pub injected: i64,
+    /// Of these, without it.
+    #[schemars(schema_with = "bounds::count")]
+    pub missing: i64,
+    /// Injected with the current revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "bounds::count")]
+    pub current: Option<i64>,
+    /// Injected with an older revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "bounds::count")]
+    pub stale: Option<i64>,
+}
