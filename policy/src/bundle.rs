@@ -1,0 +1,189 @@
+//! The bundle: what one identity's sidecars run by. The only contract between operator and sidecar.
+//!
+//! The operator compiles a [`Document`], signs its bytes as a [`signed::SignedBundle`], and the sidecar
+//! checks the signature, then [`Bundle::load`]s the document: every reference resolved, every bound
+//! checked, everything indexed, so that deciding allocates nothing that could be made here.
+
+pub mod document;
+pub mod load;
+pub mod signed;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use document::{
+    Algorithm, ClientAuthentication, Denial, Document, Flavor, Host, RefuseAllReason, Serve, Stage, State,
+    TokenProfile,
+};
+pub use load::LoadError;
+
+use crate::ids::{Audience, ClientId, EntryName, Group, Issuer, Scope, ScopeSet, ToolName};
+
+/// A loaded bundle: valid, resolved and indexed. Made only by [`Bundle::load`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bundle {
+    /// Namespace of the identity.
+    pub namespace: String,
+    /// Name of the identity.
+    pub identity: String,
+    /// Never goes back; see [`document::Document::serial`].
+    pub serial: u64,
+    /// Digest of the signed bytes, `sha256:…`, for records and status.
+    pub digest: String,
+    /// What to do with calls.
+    pub serve: Loaded,
+}
+
+/// What a loaded bundle says about calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Loaded {
+    /// Refuse every call for this reason.
+    RefuseAll(RefuseAllReason),
+    /// Judge calls by this policy.
+    Policy(Box<Policy>),
+}
+
+/// The policy of one identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Suspended identities authenticate, then refuse.
+    pub state: State,
+    /// Whether policy refusals are enforced or recorded.
+    pub stage: Stage,
+    /// Whether authentication refusals are enforced or recorded.
+    pub authentication: Stage,
+    /// Revision of the catalogue this was compiled from, for records.
+    pub catalog_revision: String,
+    /// The server behind the sidecar.
+    pub server: Server,
+    /// Providers by name.
+    pub providers: BTreeMap<EntryName, Provider>,
+    /// Provider name by issuer: the unverified `iss` of a token only selects here (A31).
+    pub issuers: BTreeMap<Issuer, EntryName>,
+    /// Catalogue scopes.
+    pub scopes: BTreeMap<Scope, ScopeRule>,
+    /// Scopes every operation needs.
+    pub required: ScopeSet,
+    /// Scopes the identity offers: required and optional. A tool that needs another is refused.
+    pub offered: ScopeSet,
+    /// Who may call.
+    pub callers: Callers,
+    /// Downstreams by name.
+    pub downstreams: BTreeMap<EntryName, Downstream>,
+}
+
+/// The server behind the sidecar.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Name of the entry.
+    pub name: EntryName,
+    /// Its canonical URL, which is its audience (RFC 8707, MCP authorization).
+    pub url: Audience,
+    /// Path of that URL, at least `/`.
+    pub path: String,
+    /// Scheme and authority of that URL.
+    pub origin: String,
+    /// The port it listens on, on loopback.
+    pub port: u16,
+    /// What the server sees as `Host`.
+    pub host: Host,
+    /// Where the one-call handle travels.
+    pub carriers: BTreeSet<document::Carrier>,
+    /// Tools by exact name; one that is not here is refused.
+    pub tools: BTreeMap<ToolName, Tool>,
+}
+
+/// One tool of the catalogue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tool {
+    /// Scopes a call needs.
+    pub scopes: ScopeSet,
+    /// Whether a refusal says what is missing.
+    pub denial: Denial,
+    /// Downstreams a permit for it names, each with the scopes asked there.
+    pub downstreams: BTreeMap<EntryName, ScopeSet>,
+}
+
+/// One scope of the catalogue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScopeRule {
+    /// A caller holds the scope when one of its groups is here.
+    pub groups: BTreeSet<Group>,
+    /// Narrower scopes that holding this one presents as well.
+    pub implies: ScopeSet,
+}
+
+/// Who may call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Callers {
+    /// Kinds of caller.
+    pub kinds: BTreeSet<document::CallerKind>,
+    /// Clients (`azp` / `client_id`) that may act for a user; empty means any.
+    pub clients: BTreeSet<ClientId>,
+    /// How many nested actors a token may carry.
+    pub max_actor_depth: u8,
+}
+
+/// One identity provider, as the sidecar talks to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Provider {
+    /// Its issuer identifier.
+    pub issuer: Issuer,
+    /// PEM of the CA to trust for it; none means the public roots.
+    pub ca_bundle: Option<String>,
+    /// Explicit token endpoint, else taken from validated metadata (A19).
+    pub token_endpoint: Option<String>,
+    /// Explicit key set location, else taken from validated metadata.
+    pub jwks_uri: Option<String>,
+    /// Quirks of the product.
+    pub flavor: Flavor,
+    /// How strict its access tokens are read.
+    pub profile: TokenProfile,
+    /// Accepted signature algorithms.
+    pub algorithms: BTreeSet<Algorithm>,
+    /// Tolerated clock difference, seconds.
+    pub clock_skew: u32,
+    /// JSON pointer to the groups claim.
+    pub groups_claim: String,
+    /// How long keys may be used after the last good fetch, seconds.
+    pub keys_max_staleness: u32,
+    /// Least time between two fetches of keys for an unknown key id, seconds.
+    pub keys_cooldown: u32,
+    /// Our client identifier there.
+    pub client_id: ClientId,
+    /// How we authenticate there.
+    pub client_authentication: ClientAuthentication,
+    /// Scopes an answer may carry beyond the asked set.
+    pub ignored_scopes: ScopeSet,
+    /// No exchanged token may live longer than this, seconds.
+    pub max_token_lifetime: u32,
+}
+
+/// One downstream of the catalogue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Downstream {
+    /// Scheme and authority it is reached at.
+    pub origin: String,
+    /// Path under which calls are placed; empty or starting with `/`, without a trailing slash.
+    pub base_path: String,
+    /// PEM of the CA to trust for it; none means the public roots.
+    pub ca_bundle: Option<String>,
+    /// The one audience its tokens carry.
+    pub audience: Audience,
+    /// The provider that issues them.
+    pub provider: EntryName,
+    /// No token for it may live longer than this, seconds.
+    pub max_token_lifetime: u32,
+}
+
+impl Bundle {
+    /// The policy, or why every call is refused.
+    ///
+    /// # Errors
+    /// The reason for which every call is refused.
+    pub fn policy(&self) -> Result<&Policy, RefuseAllReason> {
+        match &self.serve {
+            Loaded::RefuseAll(reason) => Err(*reason),
+            Loaded::Policy(policy) => Ok(policy),
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! The bundle as it is written: versioned, closed (an unknown member is refused), additive by version.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Audience, ClientId, EntryName, Group, Issuer, Scope, ToolName};
+
+/// The format this build reads and writes. A sidecar refuses any other.
+pub const FORMAT: u32 = 1;
+
+/// What the operator signs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Document {
+    /// Must equal [`FORMAT`].
+    pub format: u32,
+    /// Namespace of the identity; a sidecar takes no bundle of another.
+    pub namespace: String,
+    /// Name of the identity; a sidecar takes no bundle of another.
+    pub identity: String,
+    /// The greater of the last serial + 1 and the compile time in milliseconds. A sidecar takes none
+    /// whose serial goes back.
+    pub serial: u64,
+    /// What to do with calls.
+    pub serve: Serve,
+}
+
+/// What to do with calls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all_fields = "camelCase", deny_unknown_fields)]
+pub enum Serve {
+    /// Refuse every call.
+    RefuseAll {
+        /// Why.
+        reason: RefuseAllReason,
+    },
+    /// Judge calls.
+    Policy(Box<PolicyDocument>),
+}
+
+/// Why every call is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum RefuseAllReason {
+    /// The identity was deleted; this bundle is its tombstone.
+    IdentityDeleted,
+    /// The identity asks for more than policy gives it.
+    IdentityNotAccepted,
+    /// What the identity refers to is gone and no last good bundle may be kept.
+    ReferencesNotResolved,
+}
+
+impl RefuseAllReason {
+    /// Stable name, for records.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::IdentityDeleted => "IdentityDeleted",
+            Self::IdentityNotAccepted => "IdentityNotAccepted",
+            Self::ReferencesNotResolved => "ReferencesNotResolved",
+        }
+    }
+}
+
+/// The policy of one identity, as it is written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PolicyDocument {
+    /// Suspended identities authenticate, then refuse.
+    pub state: State,
+    /// Whether policy refusals are enforced or recorded.
+    pub stage: Stage,
+    /// Whether authentication refusals are enforced or recorded.
+    pub authentication: Stage,
+    /// Digest of the catalogue rows this was compiled from.
+    pub catalog_revision: String,
+    /// The servers of the identity; exactly one in this format.
+    pub servers: Vec<ServerDocument>,
+    /// The providers whose tokens are taken.
+    pub providers: Vec<ProviderDocument>,
+    /// The catalogue's scopes, as far as the identity or its tools name them.
+    pub scopes: Vec<ScopeDocument>,
+    /// Scopes every operation needs.
+    pub required_scopes: BTreeSet<Scope>,
+    /// Further scopes the identity offers.
+    pub optional_scopes: BTreeSet<Scope>,
+    /// Who may call.
+    pub callers: CallersDocument,
+    /// The downstreams a permit may name.
+    pub downstreams: Vec<DownstreamDocument>,
+}
+
+/// Whether an identity serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum State {
+    /// Calls are judged.
+    Active,
+    /// Every call is refused after authentication.
+    Suspended,
+}
+
+/// Roll-out stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Stage {
+    /// What would be refused is recorded and let through without a handle.
+    Audit,
+    /// What is refused is refused.
+    Enforce,
+}
+
+impl Stage {
+    /// Stable name, for records.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Audit => "Audit",
+            Self::Enforce => "Enforce",
+        }
+    }
+}
+
+/// The server behind the sidecar.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServerDocument {
+    /// Name of the entry.
+    pub name: EntryName,
+    /// Canonical URL, which is the audience.
+    pub url: Audience,
+    /// Port on loopback.
+    pub port: u16,
+    /// What the server sees as `Host`.
+    pub host: Host,
+    /// Where the one-call handle travels.
+    pub carriers: BTreeSet<Carrier>,
+    /// The tools it may serve.
+    pub tools: Vec<ToolDocument>,
+}
+
+/// What the server sees as `Host`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Host {
+    /// `127.0.0.1:<port>`.
+    Loopback,
+    /// What the caller sent, after it was judged.
+    Keep,
+}
+
+/// Where the one-call handle travels to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Carrier {
+    /// `Authorization: Bearer <handle>`: servers that pass the caller's header on need no code.
+    Authorization,
+    /// `params._meta["behalf.dev/handle"]`.
+    Meta,
+}
+
+/// One tool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ToolDocument {
+    /// Exact name.
+    pub name: ToolName,
+    /// Scopes a call needs; at least one.
+    pub scopes: BTreeSet<Scope>,
+    /// Whether a refusal says what is missing.
+    pub denial: Denial,
+    /// Downstreams a permit names.
+    pub downstreams: Vec<ToolDownstream>,
+}
+
+/// How a refused tool call is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Denial {
+    /// 403 that says what is missing.
+    Explain,
+    /// The answer of a tool that does not exist.
+    Hide,
+}
+
+impl Denial {
+    /// True when the answer may say what is missing.
+    #[must_use]
+    pub fn explains(self) -> bool {
+        self == Self::Explain
+    }
+}
+
+/// A downstream of a tool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ToolDownstream {
+    /// Name of the downstream.
+    pub name: EntryName,
+    /// Scopes asked in the exchange; at least one.
+    pub scopes: BTreeSet<Scope>,
+}
+
+/// One scope of the catalogue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ScopeDocument {
+    /// The scope.
+    pub name: Scope,
+    /// Who holds it.
+    pub groups: BTreeSet<Group>,
+    /// What it implies, directly.
+    pub implies: BTreeSet<Scope>,
+}
+
+/// Who may call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CallersDocument {
+    /// Kinds of caller.
+    pub kinds: BTreeSet<CallerKind>,
+    /// Clients that may act for a user; empty means any.
+    pub clients: BTreeSet<ClientId>,
+    /// Nested actors a token may carry.
+    pub max_actor_depth: u8,
+}
+
+/// A kind of caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum CallerKind {
+    /// A person.
+    User,
+    /// A program that calls for itself.
+    Workload,
+}
+
+/// Quirks of a provider's product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Flavor {
+    /// RFC 8693 as written.
+    Generic,
+    /// Keycloak: payload `typ`, audience is a client id.
+    Keycloak,
+}
+
+/// How strict an issuer's access tokens are read (A8, A9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TokenProfile {
+    /// RFC 9068: `typ` is `at+jwt`, all its claims are there.
+    Strict,
+    /// `typ` may be `JWT` or absent; everything that is known not to be an access token is refused.
+    Relaxed,
+}
+
+/// A signature algorithm we accept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Algorithm {
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    RS256,
+    /// RSASSA-PSS with SHA-256.
+    PS256,
+    /// ECDSA on P-256 with SHA-256.
+    ES256,
+    /// Ed25519.
+    EdDSA,
+}
+
+/// How we authenticate at a provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all_fields = "camelCase", deny_unknown_fields)]
+pub enum ClientAuthentication {
+    /// The pod's projected service-account token as a client assertion (RFC 7523 §2.2); re-read on rotation.
+    ServiceAccountToken {
+        /// File of the token.
+        file: String,
+    },
+    /// `client_secret_basic` (RFC 6749 §2.3.1) with the secret in a file; re-read on rotation.
+    ClientSecretFile {
+        /// File of the secret.
+        file: String,
+    },
+}
+
+/// One identity provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ProviderDocument {
+    /// Name of the entry.
+    pub name: EntryName,
+    /// Its issuer identifier.
+    pub issuer: Issuer,
+    /// PEM of the CA to trust for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_bundle: Option<String>,
+    /// Explicit token endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_endpoint: Option<String>,
+    /// Explicit key set location.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwks_uri: Option<String>,
+    /// Quirks of the product.
+    pub flavor: Flavor,
+    /// How strict its tokens are read.
+    pub profile: TokenProfile,
+    /// Accepted algorithms.
+    pub algorithms: BTreeSet<Algorithm>,
+    /// Seconds.
+    pub clock_skew: u32,
+    /// JSON pointer.
+    pub groups_claim: String,
+    /// Seconds.
+    pub keys_max_staleness: u32,
+    /// Seconds.
+    pub keys_cooldown: u32,
+    /// Our client identifier there.
+    pub client_id: ClientId,
+    /// How we authenticate there.
+    pub client_authentication: ClientAuthentication,
+    /// Scopes an answer may carry beyond the asked set.
+    pub ignored_scopes: BTreeSet<Scope>,
+    /// Seconds.
+    pub max_token_lifetime: u32,
+}
+
+/// One downstream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DownstreamDocument {
+    /// Name of the entry.
+    pub name: EntryName,
+    /// URL of the origin, with an optional base path.
+    pub url: String,
+    /// PEM of the CA to trust for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_bundle: Option<String>,
+    /// The one audience of its tokens.
+    pub audience: Audience,
+    /// Name of the provider that issues them.
+    pub provider: EntryName,
+    /// Ceiling: scopes a tool may ask there; empty means those its tools name.
+    pub scope_ceiling: BTreeSet<Scope>,
+    /// Seconds.
+    pub max_token_lifetime: u32,
+}

@@ -1,0 +1,275 @@
+//! From a document to a bundle: every reference resolved, every bound checked, or nothing.
+
+use std::collections::BTreeMap;
+
+use url::Url;
+
+use super::document::{
+    Document, DownstreamDocument, FORMAT, PolicyDocument, ProviderDocument, ServerDocument, Serve,
+};
+use super::{Bundle, Callers, Downstream, Loaded, Policy, Provider, ScopeRule, Server, Tool};
+use crate::ids::{EntryName, ScopeSet};
+
+/// Clock differences above this are refused, seconds (A12).
+pub const MAX_CLOCK_SKEW: u32 = 60;
+/// No exchanged token may be allowed to live longer than this, seconds.
+pub const MAX_TOKEN_LIFETIME: u32 = 3600;
+
+/// Why a document is not loaded. Names are the operator's own, never a caller's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LoadError {
+    /// A format this build does not read.
+    #[error("format {0} is not {FORMAT}")]
+    Format(u32),
+    /// The identity or namespace is not the one this sidecar serves.
+    #[error("the bundle is of another identity")]
+    OtherIdentity,
+    /// Not exactly one server.
+    #[error("a bundle has exactly one server")]
+    Servers,
+    /// Two entries of one list have one name.
+    #[error("two entries are named {0}")]
+    Duplicate(String),
+    /// An entry names one that is not there.
+    #[error("{0} is not defined")]
+    Undefined(String),
+    /// A URL that cannot be used for what it is there for.
+    #[error("{0} is not a usable URL")]
+    Url(String),
+    /// A number outside its bounds.
+    #[error("{0} is out of bounds")]
+    Bounds(&'static str),
+    /// A list that must not be empty.
+    #[error("{0} is empty")]
+    Empty(String),
+    /// A tool asks more of a downstream than its ceiling.
+    #[error("{0} asks a scope beyond the ceiling of its downstream")]
+    BeyondCeiling(String),
+}
+
+impl LoadError {
+    /// Stable name, for records and metrics.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Format(_) => "BundleFormat",
+            Self::OtherIdentity => "BundleOfAnotherIdentity",
+            _ => "BundleInvalid",
+        }
+    }
+}
+
+impl Bundle {
+    /// Resolves and indexes a document. `digest` names the signed bytes it came from.
+    ///
+    /// # Errors
+    /// When anything in it is unresolved, doubled or out of bounds: then nothing of it is used.
+    pub fn load(document: Document, digest: String) -> Result<Self, LoadError> {
+        if document.format != FORMAT {
+            return Err(LoadError::Format(document.format));
+        }
+        let serve = match document.serve {
+            Serve::RefuseAll { reason } => Loaded::RefuseAll(reason),
+            Serve::Policy(policy) => Loaded::Policy(Box::new(policy_of(*policy)?)),
+        };
+        Ok(Self {
+            namespace: document.namespace,
+            identity: document.identity,
+            serial: document.serial,
+            digest,
+            serve,
+        })
+    }
+}
+
+fn policy_of(document: PolicyDocument) -> Result<Policy, LoadError> {
+    let mut scopes = BTreeMap::new();
+    for scope in document.scopes {
+        let rule = ScopeRule { groups: scope.groups, implies: scope.implies };
+        if scopes.insert(scope.name.clone(), rule).is_some() {
+            return Err(LoadError::Duplicate(scope.name.to_string()));
+        }
+    }
+    let mut providers = BTreeMap::new();
+    let mut issuers = BTreeMap::new();
+    for provider in document.providers {
+        let name = provider.name.clone();
+        let provider = provider_of(provider)?;
+        if issuers.insert(provider.issuer.clone(), name.clone()).is_some() {
+            return Err(LoadError::Duplicate(provider.issuer.to_string()));
+        }
+        if providers.insert(name.clone(), provider).is_some() {
+            return Err(LoadError::Duplicate(name.to_string()));
+        }
+    }
+    if providers.is_empty() {
+        return Err(LoadError::Empty("providers".to_owned()));
+    }
+    let mut downstreams = BTreeMap::new();
+    let mut ceilings = BTreeMap::new();
+    for downstream in document.downstreams {
+        let name = downstream.name.clone();
+        if !providers.contains_key(&downstream.provider) {
+            return Err(LoadError::Undefined(downstream.provider.to_string()));
+        }
+        ceilings.insert(name.clone(), downstream.scope_ceiling.clone());
+        if downstreams.insert(name.clone(), downstream_of(downstream)?).is_some() {
+            return Err(LoadError::Duplicate(name.to_string()));
+        }
+    }
+    let defined = |set: &ScopeSet| match set.iter().find(|s| !scopes.contains_key(*s)) {
+        Some(missing) => Err(LoadError::Undefined(missing.to_string())),
+        None => Ok(()),
+    };
+    defined(&document.required_scopes)?;
+    defined(&document.optional_scopes)?;
+    for rule in scopes.values() {
+        defined(&rule.implies)?;
+    }
+    let mut servers = document.servers.into_iter();
+    let (Some(server), None) = (servers.next(), servers.next()) else { return Err(LoadError::Servers) };
+    let server = server_of(server, &ceilings)?;
+    for tool in server.tools.values() {
+        defined(&tool.scopes)?;
+    }
+    let offered = document.required_scopes.union(&document.optional_scopes).cloned().collect();
+    if document.callers.kinds.is_empty() {
+        return Err(LoadError::Empty("callers".to_owned()));
+    }
+    Ok(Policy {
+        state: document.state,
+        stage: document.stage,
+        authentication: document.authentication,
+        catalog_revision: document.catalog_revision,
+        server,
+        providers,
+        issuers,
+        scopes,
+        required: document.required_scopes,
+        offered,
+        callers: Callers {
+            kinds: document.callers.kinds,
+            clients: document.callers.clients,
+            max_actor_depth: document.callers.max_actor_depth,
+        },
+        downstreams,
+    })
+}
+
+fn provider_of(p: ProviderDocument) -> Result<Provider, LoadError> {
+    https(p.issuer.as_str())?;
+    for endpoint in [&p.token_endpoint, &p.jwks_uri].into_iter().flatten() {
+        https(endpoint)?;
+    }
+    if p.clock_skew > MAX_CLOCK_SKEW {
+        return Err(LoadError::Bounds("clockSkew"));
+    }
+    if p.max_token_lifetime == 0 || p.max_token_lifetime > MAX_TOKEN_LIFETIME {
+        return Err(LoadError::Bounds("maxTokenLifetime"));
+    }
+    if p.algorithms.is_empty() {
+        return Err(LoadError::Empty("algorithms".to_owned()));
+    }
+    if !p.groups_claim.starts_with('/') {
+        return Err(LoadError::Bounds("groupsClaim"));
+    }
+    Ok(Provider {
+        issuer: p.issuer,
+        ca_bundle: p.ca_bundle,
+        token_endpoint: p.token_endpoint,
+        jwks_uri: p.jwks_uri,
+        flavor: p.flavor,
+        profile: p.profile,
+        algorithms: p.algorithms,
+        clock_skew: p.clock_skew,
+        groups_claim: p.groups_claim,
+        keys_max_staleness: p.keys_max_staleness,
+        keys_cooldown: p.keys_cooldown,
+        client_id: p.client_id,
+        client_authentication: p.client_authentication,
+        ignored_scopes: p.ignored_scopes,
+        max_token_lifetime: p.max_token_lifetime,
+    })
+}
+
+fn downstream_of(d: DownstreamDocument) -> Result<Downstream, LoadError> {
+    let url = https(&d.url)?;
+    if d.max_token_lifetime == 0 || d.max_token_lifetime > MAX_TOKEN_LIFETIME {
+        return Err(LoadError::Bounds("maxTokenLifetime"));
+    }
+    if crate::raw_path::check(url.path()).is_err() {
+        return Err(LoadError::Url(d.url));
+    }
+    Ok(Downstream {
+        origin: url.origin().ascii_serialization(),
+        base_path: url.path().trim_end_matches('/').to_owned(),
+        ca_bundle: d.ca_bundle,
+        audience: d.audience,
+        provider: d.provider,
+        max_token_lifetime: d.max_token_lifetime,
+    })
+}
+
+fn server_of(s: ServerDocument, ceilings: &BTreeMap<EntryName, ScopeSet>) -> Result<Server, LoadError> {
+    let url = plain_url(s.url.as_str()).ok_or_else(|| LoadError::Url(s.url.to_string()))?;
+    if s.port == 0 {
+        return Err(LoadError::Bounds("port"));
+    }
+    if s.carriers.is_empty() {
+        return Err(LoadError::Empty("carriers".to_owned()));
+    }
+    let mut tools = BTreeMap::new();
+    for tool in s.tools {
+        let name = tool.name.clone();
+        if tool.scopes.is_empty() {
+            return Err(LoadError::Empty(format!("scopes of {name}")));
+        }
+        let mut downstreams = BTreeMap::new();
+        for d in tool.downstreams {
+            let Some(ceiling) = ceilings.get(&d.name) else {
+                return Err(LoadError::Undefined(d.name.to_string()));
+            };
+            if d.scopes.is_empty() {
+                return Err(LoadError::Empty(format!("scopes of {name} at {}", d.name)));
+            }
+            if !ceiling.is_empty() && !d.scopes.is_subset(ceiling) {
+                return Err(LoadError::BeyondCeiling(name.to_string()));
+            }
+            if downstreams.insert(d.name.clone(), d.scopes).is_some() {
+                return Err(LoadError::Duplicate(d.name.to_string()));
+            }
+        }
+        let tool = Tool { scopes: tool.scopes, denial: tool.denial, downstreams };
+        if tools.insert(name.clone(), tool).is_some() {
+            return Err(LoadError::Duplicate(name.to_string()));
+        }
+    }
+    Ok(Server {
+        name: s.name,
+        path: url.path().to_owned(),
+        origin: url.origin().ascii_serialization(),
+        url: s.url,
+        port: s.port,
+        host: s.host,
+        carriers: s.carriers,
+        tools,
+    })
+}
+
+/// An `https` URL without user info, query or fragment.
+fn https(text: &str) -> Result<Url, LoadError> {
+    plain_url(text)
+        .filter(|url| url.scheme() == "https")
+        .ok_or_else(|| LoadError::Url(text.to_owned()))
+}
+
+fn plain_url(text: &str) -> Option<Url> {
+    let url = Url::parse(text).ok()?;
+    let usable = matches!(url.scheme(), "http" | "https")
+        && url.has_host()
+        && url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none();
+    usable.then_some(url)
+}

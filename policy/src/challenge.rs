@@ -1,0 +1,79 @@
+//! Challenges and protected-resource metadata, derived from the catalogue (RFC 6750 §3, RFC 9728, MCP
+//! authorization).
+
+use serde_json::{Map, Value, json};
+
+use crate::bundle::{Policy, Server};
+use crate::ids::{ScopeSet, join_scopes};
+
+/// Well-known prefix of protected-resource metadata (RFC 9728 §3).
+pub const METADATA_PREFIX: &str = "/.well-known/oauth-protected-resource";
+
+/// Path at which the metadata of a server is served: the prefix inserted before the server's path, a
+/// terminating slash after the host dropped first (RFC 9728 §3.1).
+#[must_use]
+pub fn metadata_path(server: &Server) -> String {
+    let path = if server.path == "/" { "" } else { server.path.as_str() };
+    format!("{METADATA_PREFIX}{path}")
+}
+
+/// URL of the metadata of a server, for `resource_metadata`.
+#[must_use]
+pub fn metadata_url(server: &Server) -> String {
+    format!("{}{}", server.origin, metadata_path(server))
+}
+
+/// The metadata document (RFC 9728 §2). Members without elements are left out (§3.2).
+#[must_use]
+pub fn metadata(policy: &Policy) -> Vec<u8> {
+    let mut document = Map::new();
+    document.insert("resource".to_owned(), json!(policy.server.url.as_str()));
+    let issuers: Vec<_> = policy.issuers.keys().map(|i| json!(i.as_str())).collect();
+    document.insert("authorization_servers".to_owned(), Value::Array(issuers));
+    let scopes: Vec<_> =
+        policy.offered.iter().filter(|s| s.as_str() != "offline_access").map(|s| json!(s.as_str())).collect();
+    if !scopes.is_empty() {
+        document.insert("scopes_supported".to_owned(), Value::Array(scopes));
+    }
+    document.insert("bearer_methods_supported".to_owned(), json!(["header"]));
+    Value::Object(document).to_string().into_bytes()
+}
+
+/// The challenge of a 401. Without `error` when no credentials came (RFC 6750 §3.1).
+#[must_use]
+pub fn unauthorized(policy: &Policy, error: Option<&str>) -> String {
+    bearer(&policy.server, error, &policy.required, None)
+}
+
+/// The challenge of a 403 `insufficient_scope`: all scopes of this operation at once (A16).
+#[must_use]
+pub fn insufficient_scope(policy: &Policy, scopes: &ScopeSet) -> String {
+    bearer(&policy.server, Some("insufficient_scope"), scopes, Some("the operation needs further scopes"))
+}
+
+/// The challenge of a 400 `invalid_request` (A6, A18).
+#[must_use]
+pub fn invalid_request(policy: &Policy) -> String {
+    bearer(&policy.server, Some("invalid_request"), &ScopeSet::new(), None)
+}
+
+fn bearer(server: &Server, error: Option<&str>, scopes: &ScopeSet, description: Option<&str>) -> String {
+    let mut parts = Vec::with_capacity(4);
+    if let Some(error) = error {
+        parts.push(format!("error=\"{error}\""));
+    }
+    if !scopes.is_empty() {
+        // The grammar of a scope holds neither quote nor backslash, so nothing needs escaping.
+        parts.push(format!("scope=\"{}\"", join_scopes(scopes)));
+    }
+    parts.push(format!("resource_metadata=\"{}\"", quote(&metadata_url(server))));
+    if let Some(text) = description {
+        parts.push(format!("error_description=\"{text}\""));
+    }
+    format!("Bearer {}", parts.join(", "))
+}
+
+/// Escapes a quoted-string (RFC 9110 §5.6.4).
+fn quote(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"")
+}

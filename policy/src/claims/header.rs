@@ -1,0 +1,53 @@
+//! The protected header of a token (RFC 7515 §4.1, RFC 8725 §3.1, RFC 9068 §4).
+
+use serde_json::{Map, Value};
+
+use super::{TokenRefusal, read};
+use crate::bundle::{Algorithm, Provider, TokenProfile};
+
+/// A key id longer than this many bytes is refused (D6).
+const MAX_KEY_ID: usize = 512;
+
+/// What the header says that key selection needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeaderFacts {
+    /// An accepted algorithm.
+    pub algorithm: Algorithm,
+    /// Which key, when the issuer says so.
+    pub key_id: Option<String>,
+}
+
+/// Judges a token's header. Embedded or referenced keys (`jwk`, `jku`, `x5u`, `x5c`) are never looked at.
+///
+/// # Errors
+/// When the algorithm is not the issuer's, the token is of another kind, or an extension is asked for.
+pub fn check_header(provider: &Provider, header: &Map<String, Value>) -> Result<HeaderFacts, TokenRefusal> {
+    let algorithm = read::string(header, "alg")?.ok_or(TokenRefusal::AlgorithmNotAllowed)?;
+    let algorithm = match algorithm.as_str() {
+        "RS256" => Algorithm::RS256,
+        "PS256" => Algorithm::PS256,
+        "ES256" => Algorithm::ES256,
+        "EdDSA" => Algorithm::EdDSA,
+        _ => return Err(TokenRefusal::AlgorithmNotAllowed),
+    };
+    if !provider.algorithms.contains(&algorithm) {
+        return Err(TokenRefusal::AlgorithmNotAllowed);
+    }
+    if ["crit", "b64", "zip", "enc", "cty"].iter().any(|member| header.contains_key(*member)) {
+        return Err(TokenRefusal::UnsupportedHeader);
+    }
+    let kind = read::string(header, "typ")?.map(|t| t.to_ascii_lowercase());
+    let access_token = match (kind.as_deref(), provider.profile) {
+        (Some("at+jwt" | "application/at+jwt"), _) => true,
+        (None | Some("jwt"), TokenProfile::Relaxed) => true,
+        _ => false,
+    };
+    if !access_token {
+        return Err(TokenRefusal::NotAnAccessToken);
+    }
+    let key_id = read::string(header, "kid")?;
+    if key_id.as_ref().is_some_and(|kid| kid.is_empty() || kid.len() > MAX_KEY_ID) {
+        return Err(TokenRefusal::UnknownKey);
+    }
+    Ok(HeaderFacts { algorithm, key_id })
+}
