@@ -132,7 +132,9 @@ pub fn check_response<'a>(
     }
     let expires_in = match answer.get("expires_in") {
         None => None,
-        Some(Value::Number(n)) => Some(n.as_u64().and_then(|n| u32::try_from(n).ok()).ok_or(AnswerRefusal::Malformed)?),
+        Some(Value::Number(n)) => {
+            Some(n.as_u64().and_then(|n| u32::try_from(n).ok()).ok_or(AnswerRefusal::Malformed)?)
+        }
         Some(_) => return Err(AnswerRefusal::Malformed),
     };
     Ok(Response { access_token, expires_in })

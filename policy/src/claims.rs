@@ -200,7 +200,10 @@ fn check_times(claims: &Map<String, Value>, skew: u32, now: Timestamp) -> Result
 }
 
 /// Refuses what is known not to be an access token, whatever its header says (A8).
-pub(crate) fn check_kind_of_token(provider: &Provider, claims: &Map<String, Value>) -> Result<(), TokenRefusal> {
+pub(crate) fn check_kind_of_token(
+    provider: &Provider,
+    claims: &Map<String, Value>,
+) -> Result<(), TokenRefusal> {
     const ID_TOKEN_ONLY: [&str; 3] = ["nonce", "at_hash", "c_hash"];
     const LOGOUT_ONLY: &str = "events";
     if ID_TOKEN_ONLY.iter().any(|c| claims.contains_key(*c)) || claims.contains_key(LOGOUT_ONLY) {
@@ -223,10 +226,10 @@ pub(crate) fn check_kind_of_token(provider: &Provider, claims: &Map<String, Valu
 fn client_of(claims: &Map<String, Value>) -> Result<Option<ClientId>, TokenRefusal> {
     let client_id = read::string(claims, "client_id")?;
     let azp = read::string(claims, "azp")?;
-    if let (Some(a), Some(b)) = (&client_id, &azp) {
-        if a != b {
-            return Err(TokenRefusal::BadClaim);
-        }
+    if let (Some(a), Some(b)) = (&client_id, &azp)
+        && a != b
+    {
+        return Err(TokenRefusal::BadClaim);
     }
     client_id.or(azp).map(ClientId::new).transpose().map_err(|_| TokenRefusal::BadClaim)
 }

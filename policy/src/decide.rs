@@ -3,7 +3,7 @@
 use crate::bundle::{Bundle, Policy, ScopeRule, Stage, State, Tool};
 use crate::claims::Caller;
 use crate::decision::{Decision, Permit, Reason, Refusal};
-use crate::envelope::Target;
+use crate::envelope::{ListKind, Target};
 use crate::ids::{EntryName, ScopeSet, Timestamp};
 
 /// What a verified caller asks for.
@@ -24,7 +24,7 @@ impl<'a> From<&'a Target> for Operation<'a> {
             Target::Initialize
             | Target::Discover
             | Target::Ping
-            | Target::ListTools
+            | Target::List(ListKind::Tools)
             | Target::SetLevel
             | Target::ClientNotification(_)
             | Target::Response => Self::Protocol,

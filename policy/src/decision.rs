@@ -138,7 +138,13 @@ impl Permit {
         }
     }
 
-    pub(crate) fn grant(&mut self, name: &EntryName, downstream: &Downstream, scopes: &ScopeSet, provider_max: u32) {
+    pub(crate) fn grant(
+        &mut self,
+        name: &EntryName,
+        downstream: &Downstream,
+        scopes: &ScopeSet,
+        provider_max: u32,
+    ) {
         let grant = Grant {
             scopes: scopes.clone(),
             audience: downstream.audience.clone(),

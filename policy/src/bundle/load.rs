@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use url::Url;
 
 use super::document::{
-    Document, DownstreamDocument, FORMAT, PolicyDocument, ProviderDocument, ServerDocument, Serve,
+    Document, DownstreamDocument, FORMAT, PolicyDocument, ProviderDocument, Serve, ServerDocument,
 };
 use super::{Bundle, Callers, Downstream, Loaded, Policy, Provider, ScopeRule, Server, Tool};
 use crate::ids::{EntryName, ScopeSet};
@@ -258,9 +258,7 @@ fn server_of(s: ServerDocument, ceilings: &BTreeMap<EntryName, ScopeSet>) -> Res
 
 /// An `https` URL without user info, query or fragment.
 fn https(text: &str) -> Result<Url, LoadError> {
-    plain_url(text)
-        .filter(|url| url.scheme() == "https")
-        .ok_or_else(|| LoadError::Url(text.to_owned()))
+    plain_url(text).filter(|url| url.scheme() == "https").ok_or_else(|| LoadError::Url(text.to_owned()))
 }
 
 fn plain_url(text: &str) -> Option<Url> {

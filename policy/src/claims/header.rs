@@ -37,11 +37,10 @@ pub fn check_header(provider: &Provider, header: &Map<String, Value>) -> Result<
         return Err(TokenRefusal::UnsupportedHeader);
     }
     let kind = read::string(header, "typ")?.map(|t| t.to_ascii_lowercase());
-    let access_token = match (kind.as_deref(), provider.profile) {
-        (Some("at+jwt" | "application/at+jwt"), _) => true,
-        (None | Some("jwt"), TokenProfile::Relaxed) => true,
-        _ => false,
-    };
+    let access_token = matches!(
+        (kind.as_deref(), provider.profile),
+        (Some("at+jwt" | "application/at+jwt"), _) | (None | Some("jwt"), TokenProfile::Relaxed)
+    );
     if !access_token {
         return Err(TokenRefusal::NotAnAccessToken);
     }

@@ -1,0 +1,185 @@
+//! Loading and opening bundles: everything that must not be taken, and challenges made from what is.
+
+mod support;
+
+use behalf_policy::bundle::LoadError;
+use behalf_policy::bundle::document::{PolicyDocument, ToolDownstream};
+use behalf_policy::bundle::signed::{PublicKey, SignedBundleError, open, seal};
+use behalf_policy::bundle::{Bundle, Denial};
+use behalf_policy::challenge;
+use behalf_policy::ids::{Audience, Issuer};
+use support::*;
+
+fn refused(change: impl FnOnce(&mut PolicyDocument)) -> LoadError {
+    let mut policy = policy_document();
+    change(&mut policy);
+    Bundle::load(document(policy), String::new()).unwrap_err()
+}
+
+#[test]
+fn nothing_unresolved_doubled_or_out_of_bounds_is_loaded() {
+    assert!(matches!(refused(|p| p.servers.clear()), LoadError::Servers));
+    assert!(matches!(refused(|p| p.servers.push(p.servers[0].clone())), LoadError::Servers));
+    assert!(matches!(refused(|p| p.providers.clear()), LoadError::Empty(_)));
+    assert!(matches!(refused(|p| p.providers.push(p.providers[0].clone())), LoadError::Duplicate(_)));
+    assert!(matches!(refused(|p| p.scopes.push(p.scopes[0].clone())), LoadError::Duplicate(_)));
+    assert!(matches!(refused(|p| p.downstreams.push(p.downstreams[0].clone())), LoadError::Duplicate(_)));
+    assert!(matches!(refused(|p| p.servers[0].tools.extend_from_within(..1)), LoadError::Duplicate(_)));
+    assert!(matches!(refused(|p| p.downstreams.clear()), LoadError::Undefined(_)));
+    assert!(matches!(refused(|p| p.downstreams[0].provider = name("nobody")), LoadError::Undefined(_)));
+    assert!(matches!(refused(|p| p.required_scopes = scopes(&["nope"])), LoadError::Undefined(_)));
+    assert!(matches!(refused(|p| p.optional_scopes = scopes(&["nope"])), LoadError::Undefined(_)));
+    assert!(matches!(refused(|p| p.scopes[0].implies = scopes(&["nope"])), LoadError::Undefined(_)));
+    assert!(matches!(refused(|p| p.servers[0].tools[0].scopes = scopes(&["nope"])), LoadError::Undefined(_)));
+    assert!(matches!(refused(|p| p.servers[0].tools[0].scopes.clear()), LoadError::Empty(_)));
+    assert!(matches!(refused(|p| p.servers[0].carriers.clear()), LoadError::Empty(_)));
+    assert!(matches!(refused(|p| p.servers[0].port = 0), LoadError::Bounds(_)));
+    assert!(matches!(refused(|p| p.callers.kinds.clear()), LoadError::Empty(_)));
+    assert!(matches!(refused(|p| p.providers[0].algorithms.clear()), LoadError::Empty(_)));
+    assert!(matches!(refused(|p| p.providers[0].clock_skew = 61), LoadError::Bounds(_)));
+    assert!(matches!(refused(|p| p.providers[0].max_token_lifetime = 0), LoadError::Bounds(_)));
+    assert!(matches!(refused(|p| p.providers[0].max_token_lifetime = 3601), LoadError::Bounds(_)));
+    assert!(matches!(refused(|p| p.providers[0].groups_claim = "groups".to_owned()), LoadError::Bounds(_)));
+    assert!(matches!(refused(|p| p.downstreams[0].max_token_lifetime = 0), LoadError::Bounds(_)));
+    assert!(matches!(
+        refused(|p| p.downstreams[0].scope_ceiling = scopes(&["payroll:read"])),
+        LoadError::BeyondCeiling(_)
+    ));
+    let empty = ToolDownstream { name: name("payroll"), scopes: scopes(&[]) };
+    assert!(matches!(refused(|p| p.servers[0].tools[0].downstreams.push(empty)), LoadError::Empty(_)));
+}
+
+#[test]
+fn urls_are_https_without_user_query_or_fragment() {
+    for url in [
+        "http://payroll.hr.svc",
+        "https://u:p@payroll",
+        "https://payroll/?a=1",
+        "https://payroll/#x",
+        "ftp://payroll",
+        "payroll",
+        "",
+        "https://",
+        "https://payroll/a/;b",
+        "https://payroll//x",
+    ] {
+        assert!(matches!(refused(|p| p.downstreams[0].url = url.to_owned()), LoadError::Url(_)), "{url}");
+    }
+    for url in ["http://idp.example.com", "https://u@idp", "https://idp?x=1"] {
+        assert!(
+            matches!(refused(|p| p.providers[0].issuer = Issuer::new(url).unwrap()), LoadError::Url(_)),
+            "{url}"
+        );
+        assert!(
+            matches!(refused(|p| p.providers[0].jwks_uri = Some(url.to_owned())), LoadError::Url(_)),
+            "{url}"
+        );
+        assert!(
+            matches!(refused(|p| p.providers[0].token_endpoint = Some(url.to_owned())), LoadError::Url(_)),
+            "{url}"
+        );
+    }
+    assert!(matches!(refused(|p| p.servers[0].url = Audience::new("urn:x").unwrap()), LoadError::Url(_)));
+}
+
+#[test]
+fn another_format_or_an_unknown_member_is_refused() {
+    let mut other = document(policy_document());
+    other.format = 2;
+    assert_eq!(Bundle::load(other, String::new()), Err(LoadError::Format(2)));
+    let text = serde_json::to_string(&document(policy_document())).unwrap();
+    let extra = text.replacen("\"format\":1", "\"format\":1,\"allowAll\":\"yes\"", 1);
+    assert!(serde_json::from_str::<behalf_policy::bundle::Document>(&extra).is_err());
+    let extra = text.replacen("\"stage\":\"Enforce\"", "\"stage\":\"Off\"", 1);
+    assert!(serde_json::from_str::<behalf_policy::bundle::Document>(&extra).is_err());
+}
+
+/// A stand-in for Ed25519 with the shape of the real check, which has its own test where it is used.
+fn verify(key: &[u8; 32], message: &[u8], signature: &[u8]) -> bool {
+    signature == sign(key, message)
+}
+
+fn sign(key: &[u8; 32], message: &[u8]) -> Vec<u8> {
+    let mut sum = [0_u8; 32];
+    for (i, byte) in message.iter().enumerate() {
+        sum[i % 32] = sum[i % 32].wrapping_mul(31).wrapping_add(*byte).wrapping_add(key[i % 32]);
+    }
+    sum.to_vec()
+}
+
+fn sealed(key: [u8; 32], id: &str) -> Vec<u8> {
+    let payload = serde_json::to_vec(&document(policy_document())).unwrap();
+    let sealed = seal(&payload, |input| vec![(id.to_owned(), sign(&key, input))]);
+    serde_json::to_vec(&sealed).unwrap()
+}
+
+#[test]
+fn only_a_bundle_signed_by_a_pinned_key_is_opened() {
+    let pinned = [
+        PublicKey { id: "k1".to_owned(), bytes: [1; 32] },
+        PublicKey { id: "k2".to_owned(), bytes: [2; 32] },
+    ];
+    let (_, opened) = open(&sealed([2; 32], "k2"), &pinned, verify).unwrap();
+    assert_eq!(opened, document(policy_document()));
+    let refused = |bytes: &[u8], pinned: &[PublicKey]| open(bytes, pinned, verify).unwrap_err();
+    assert_eq!(refused(&sealed([3; 32], "k1"), &pinned), SignedBundleError::Unsigned);
+    assert_eq!(refused(&sealed([1; 32], "k2"), &pinned), SignedBundleError::Unsigned);
+    assert_eq!(refused(&sealed([1; 32], "k3"), &pinned), SignedBundleError::Unsigned);
+    assert_eq!(refused(&sealed([1; 32], "k1"), &[]), SignedBundleError::Unsigned);
+    assert_eq!(refused(b"{}", &pinned), SignedBundleError::Malformed);
+    assert_eq!(refused(b"", &pinned), SignedBundleError::Malformed);
+    assert_eq!(refused(&vec![b' '; 1024 * 1024], &pinned), SignedBundleError::TooLarge);
+    let tampered = String::from_utf8(sealed([1; 32], "k1")).unwrap().replacen("eyJ", "eyK", 1);
+    assert_eq!(refused(tampered.as_bytes(), &pinned), SignedBundleError::Unsigned);
+    let payload =
+        serde_json::to_vec(&seal(b"{\"format\":1}", |i| vec![("k1".to_owned(), sign(&[1; 32], i))])).unwrap();
+    assert_eq!(refused(&payload, &pinned), SignedBundleError::Document);
+}
+
+#[test]
+fn pinned_keys_are_read_strictly() {
+    let key = PublicKey { id: "k1".to_owned(), bytes: [7; 32] };
+    assert_eq!(PublicKey::parse(&key.to_argument()), Ok(key));
+    for bad in ["", "k1", "k1=", "=AAAA", "k1=AAAA", "k1=!!!!"] {
+        assert_eq!(PublicKey::parse(bad), Err(SignedBundleError::Key), "{bad}");
+    }
+}
+
+#[test]
+fn a1_a15_a16_challenges_name_the_metadata_and_only_the_error_that_fits() {
+    let b = bundle(policy_document());
+    let p = policy(&b);
+    let metadata = "resource_metadata=\"https://hr.example.com/.well-known/oauth-protected-resource/mcp\"";
+    assert_eq!(challenge::unauthorized(p, None), format!("Bearer scope=\"hr:read\", {metadata}"));
+    assert_eq!(
+        challenge::unauthorized(p, Some("invalid_token")),
+        format!("Bearer error=\"invalid_token\", scope=\"hr:read\", {metadata}")
+    );
+    let forbidden = challenge::insufficient_scope(p, &scopes(&["hr:read", "hr:salary:read"]));
+    assert!(forbidden.starts_with("Bearer error=\"insufficient_scope\", scope=\"hr:read hr:salary:read\", "));
+    assert!(
+        challenge::invalid_request(p).starts_with("Bearer error=\"invalid_request\", resource_metadata=")
+    );
+}
+
+#[test]
+fn a2_a3_a4_metadata_is_at_the_path_inserted_place_and_leaves_out_empty_members() {
+    let b = bundle(policy_document());
+    let document: serde_json::Value = serde_json::from_slice(&challenge::metadata(policy(&b))).unwrap();
+    assert_eq!(document["resource"], URL);
+    assert_eq!(document["authorization_servers"], serde_json::json!([ISSUER]));
+    assert_eq!(document["bearer_methods_supported"], serde_json::json!(["header"]));
+    assert_eq!(
+        document["scopes_supported"],
+        serde_json::json!(["hr:leave:read", "hr:read", "hr:salary:read"])
+    );
+    let mut bare = policy_document();
+    bare.servers[0].url = Audience::new("https://hr.example.com/").unwrap();
+    bare.required_scopes.clear();
+    bare.optional_scopes.clear();
+    bare.servers[0].tools = vec![tool("x", &["hr:read"], Denial::Explain, None)];
+    let b = bundle(bare);
+    assert_eq!(challenge::metadata_path(&policy(&b).server), "/.well-known/oauth-protected-resource");
+    let document: serde_json::Value = serde_json::from_slice(&challenge::metadata(policy(&b))).unwrap();
+    assert!(document.get("scopes_supported").is_none());
+}
