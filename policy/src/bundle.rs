@@ -117,8 +117,8 @@ pub struct ScopeRule {
 pub struct Callers {
     /// Kinds of caller.
     pub kinds: BTreeSet<document::CallerKind>,
-    /// Clients (`azp` / `client_id`) that may act for a user; empty means any.
-    pub clients: BTreeSet<ClientId>,
+    /// Clients (`azp` / `client_id`) that may act for a user; `None` means any, an empty set none.
+    pub clients: Option<BTreeSet<ClientId>>,
     /// How many nested actors a token may carry.
     pub max_actor_depth: u8,
 }

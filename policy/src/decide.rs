@@ -127,7 +127,9 @@ fn admit_caller(policy: &Policy, caller: &Caller) -> Result<(), Refusal> {
     if !callers.kinds.contains(&caller.kind) {
         return Err(plain(Reason::CallerKindNotAllowed));
     }
-    if !callers.clients.is_empty() && !caller.client.as_ref().is_some_and(|c| callers.clients.contains(c)) {
+    if let Some(clients) = &callers.clients
+        && !caller.client.as_ref().is_some_and(|client| clients.contains(client))
+    {
         return Err(plain(Reason::ClientNotAllowed));
     }
     if caller.actor_depth > callers.max_actor_depth {

@@ -157,6 +157,12 @@ fn callers_are_told_apart_before_scopes_are_looked_at() {
     assert_eq!(refusal(call(&b, &other, "salary.get")).reason, Reason::ClientNotAllowed);
     other.client = None;
     assert_eq!(refusal(call(&b, &other, "salary.get")).reason, Reason::ClientNotAllowed);
+    let mut nobody = policy_document();
+    nobody.callers.clients = Some([].into());
+    assert_eq!(refusal(call(&bundle(nobody), &alice(&ALL), "salary.get")).reason, Reason::ClientNotAllowed);
+    let mut anybody = policy_document();
+    anybody.callers.clients = None;
+    permit(call(&bundle(anybody), &alice(&ALL), "salary.get"));
     let mut deep = alice(&ALL);
     deep.actor_depth = 2;
     assert_eq!(refusal(call(&b, &deep, "salary.get")).reason, Reason::ActorChainTooDeep);

@@ -214,8 +214,9 @@ pub struct ScopeDocument {
 pub struct CallersDocument {
     /// Kinds of caller.
     pub kinds: BTreeSet<CallerKind>,
-    /// Clients that may act for a user; empty means any.
-    pub clients: BTreeSet<ClientId>,
+    /// Clients that may act for a user; `None` means whichever the provider gave the token to, an empty
+    /// set means no client.
+    pub clients: Option<BTreeSet<ClientId>>,
     /// Nested actors a token may carry.
     pub max_actor_depth: u8,
 }

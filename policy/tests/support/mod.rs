@@ -96,7 +96,7 @@ pub fn policy_document() -> PolicyDocument {
         optional_scopes: scopes(&["hr:leave:read", "hr:salary:read"]),
         callers: CallersDocument {
             kinds: [CallerKind::User].into(),
-            clients: [ClientId::new("agent-ui").unwrap()].into(),
+            clients: Some([ClientId::new("agent-ui").unwrap()].into()),
             max_actor_depth: 1,
         },
         downstreams: vec![DownstreamDocument {
