@@ -188,10 +188,13 @@ impl<K> fmt::Debug for SseFilter<K> {
 }
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
+/// What a held line counts beyond its text, so that many short ones do not cost more than they count.
+const LINE_COST: usize = 32;
 
 impl<K: Fn(&str) -> bool> SseFilter<K> {
     /// A filter for the stream that answers the request with this `id` (JSON text, as
-    /// [`crate::envelope::Message::id_text`] gives it). `limits.bytes` bounds one event.
+    /// [`crate::envelope::Message::id_text`] gives it). `limits.bytes` bounds one event,
+    /// in which every line counts for some bytes more than it has.
     pub fn new(id_text: &str, era: Era, limits: Limits, keep: K) -> Self {
         Self {
             keep,
@@ -253,7 +256,8 @@ impl<K: Fn(&str) -> bool> SseFilter<K> {
             }
             let run = rest.iter().position(|b| matches!(b, b'\n' | b'\r')).unwrap_or(rest.len());
             let (text, tail) = rest.split_at_checked(run).unwrap_or((rest, &[]));
-            if self.held.saturating_add(self.line.len()).saturating_add(text.len()) > self.limits.bytes {
+            let held = self.held.saturating_add(self.line.len()).saturating_add(text.len());
+            if !text.is_empty() && held > self.limits.bytes {
                 return Err(ListingError::TooLarge);
             }
             self.line.extend_from_slice(text);
@@ -287,7 +291,7 @@ impl<K: Fn(&str) -> bool> SseFilter<K> {
             out.extend_from_slice(end);
             return Ok(AfterCr::Out);
         }
-        self.held = self.held.saturating_add(text.len()).saturating_add(2);
+        self.held = self.held.saturating_add(text.len()).saturating_add(LINE_COST);
         self.event.push(Line { text, end });
         Ok(AfterCr::Held)
     }
@@ -344,8 +348,10 @@ impl<K: Fn(&str) -> bool> SseFilter<K> {
     fn anew(&self, data: &[u8], kind: &[u8]) -> Result<Option<String>, ListingError> {
         let root = match json::read(data, &self.limits, Duplicates::RefusedOutsideArrays) {
             Ok(root) => root,
-            // Events of other types (`ping`) are not messages and need not be JSON.
-            Err(JsonError::Malformed) if !kind.is_empty() && kind != b"message" => return Ok(None),
+            // Events of other types (`ping`) are not messages and may hold plain words.
+            Err(JsonError::Malformed) if is_other(kind) && !data.iter().any(|b| b"{[".contains(b)) => {
+                return Ok(None);
+            }
             Err(error) => return Err(error.into()),
         };
         let Value::Object(_) = root.value else {
@@ -368,6 +374,11 @@ impl<K: Fn(&str) -> bool> SseFilter<K> {
         anew.retain(|c| !matches!(c, '\n' | '\r'));
         Ok(Some(anew))
     }
+}
+
+/// Whether an event of this type is not a message (HTML standard §9.2.6: no type means `message`).
+fn is_other(kind: &[u8]) -> bool {
+    !kind.is_empty() && kind != b"message"
 }
 
 /// Name and value of a line (HTML standard §9.2.6).

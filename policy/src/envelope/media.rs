@@ -64,7 +64,7 @@ fn accepts(accept: &str, kind: &str, subtype: &str) -> bool {
         let (k, s) = parts.next().unwrap_or_default().split_once('/').unwrap_or_default();
         let covers = (k == "*" && s == "*")
             || (k.eq_ignore_ascii_case(kind) && (s == "*" || s.eq_ignore_ascii_case(subtype)));
-        covers && !parts.any(|p| is_zero_weight(p))
+        covers && !parts.any(is_zero_weight)
     })
 }
 

@@ -41,22 +41,20 @@ const RESERVED_META: &[&str] = &[
 /// Whether a member of the envelope, of `params` or of an object directly in it looks like a
 /// reserved one without being it.
 pub(super) fn has_look_alike(members: &[Member<'_>]) -> bool {
-    members.iter().any(|m| {
-        !RESERVED.contains(&m.key.as_ref()) && {
-            let folded = without_joiners(&fold(&m.key));
-            RESERVED.iter().any(|r| without_joiners(&fold(r)) == folded)
-        }
-    })
+    any_like(members, RESERVED, |key| without_joiners(&fold(key)))
 }
 
 /// The same for the top level of `_meta`, where other people's names live: joiners count there.
 pub(super) fn has_meta_look_alike(members: &[Member<'_>]) -> bool {
-    members.iter().any(|m| {
-        let key = m.key.as_ref();
-        !RESERVED.contains(&key) && !RESERVED_META.contains(&key) && {
-            let folded = fold(key);
-            RESERVED.iter().chain(RESERVED_META).any(|r| fold(r) == folded)
-        }
+    any_like(members, &[RESERVED, RESERVED_META].concat(), fold)
+}
+
+/// Whether all of a key, or what stands before its first NUL, folds to what a reserved name folds to.
+fn any_like(members: &[Member<'_>], reserved: &[&str], folded: impl Fn(&str) -> String) -> bool {
+    let names: Vec<String> = reserved.iter().map(|name| folded(name)).collect();
+    members.iter().map(|m| m.key.as_ref()).filter(|key| !reserved.contains(key)).any(|key| {
+        let cut = key.split_once('\0').map(|(before, _)| before);
+        [Some(key), cut].into_iter().flatten().any(|key| names.contains(&folded(key)))
     })
 }
 
