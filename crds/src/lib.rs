@@ -5,3 +5,8 @@
 
 pub mod names;
 pub mod v1alpha1;
+pub mod validate;
+mod yaml;
+
+pub use validate::{Validate, Violation, ViolationReason, validate_manifest};
+pub use yaml::{YamlError, crd_yaml};

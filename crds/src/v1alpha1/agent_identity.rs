@@ -1,11 +1,16 @@
 //! `AgentIdentity`: one MCP server behind the identity of its callers. Written by the service team; it may narrow, never widen.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ClientAuthenticationType, NameRef, bounds};
+
+mod server;
+mod status;
+
+pub use server::*;
+pub use status::*;
 
 /// One MCP server and what it may do for its callers.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -19,7 +24,7 @@ use super::{ClientAuthenticationType, NameRef, bounds};
     namespaced,
     status = "AgentIdentityStatus",
     derive = "PartialEq",
-    doc = "One MCP server behind the identity of its callers. Pods join by the label behalf.dev/agent-identity: <name>.",
+    doc = "One MCP server behind the identity of its callers. Pods of its namespace join by the label behalf.dev/agent-identity with its name.",
     selectable = ".spec.catalogRef.name",
     selectable = ".spec.serviceAccountName",
     printcolumn(name = "Stage", type_ = "string", json_path = ".status.rollout.stage"),
@@ -86,142 +91,6 @@ pub enum State {
     Active,
     /// Refuses every call.
     Suspended,
-}
-
-/// An MCP server of the pod.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.interception.extraPorts) || self.interception.extraPorts.all(p, p.port != self.port || p.protocol != 'TCP')")
-    .message("an extra port is reachable without Behalf, so it cannot be the server's own port")
-    .field_path(".interception.extraPorts").reason(Reason::FieldValueForbidden))]
-pub struct Server {
-    /// Name of the server within the pod.
-    #[schemars(schema_with = "bounds::text::<bounds::Label>")]
-    pub name: String,
-    /// What it speaks: MCP (streamable HTTP).
-    #[serde(default)]
-    pub protocol: Protocol,
-    /// The URL callers use: the audience of their tokens, unique in the cluster. http only for hosts inside the cluster.
-    #[schemars(schema_with = "bounds::text::<bounds::Url>")]
-    #[x_kube(validation = Rule::new(SERVER_URL_RULE).message(SERVER_URL_MESSAGE).reason(Reason::FieldValueInvalid))]
-    pub url: String,
-    /// The port the server listens on in the pod.
-    #[schemars(schema_with = "bounds::port")]
-    pub port: i64,
-    /// The tool set of the catalogue that describes this server.
-    #[schemars(schema_with = "bounds::text::<bounds::Label>")]
-    pub tool_set: String,
-    /// How calls from outside are led through Behalf.
-    #[serde(default)]
-    pub interception: Interception,
-    /// How the server receives the handle of a call.
-    #[serde(default)]
-    pub handle: Handle,
-    /// The Host header the server sees. Loopback: 127.0.0.1 and its port. Keep: the caller's, after it was judged.
-    #[serde(default)]
-    pub host: HostHeader,
-}
-
-/// An http or https URL with lower-case scheme and host and nothing but host, port and path.
-const SERVER_URL_RULE: &str = r"self.matches('^https?://([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*|\\[[0-9a-f:.]+\\])(:[1-9][0-9]{0,4})?(/[-A-Za-z0-9._~!$&()*+,;=:@%/]*)?$')";
-const SERVER_URL_MESSAGE: &str = "must be an http or https URL with lower-case scheme and host and without user, query or fragment, such as https://hr.example.com/mcp";
-
-/// What a server speaks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Protocol {
-    /// Model Context Protocol over streamable HTTP.
-    #[default]
-    #[serde(rename = "MCP")]
-    Mcp,
-}
-
-/// How calls from outside are led through Behalf.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Interception {
-    /// Redirect: packet rules in the pod lead the server's port to Behalf and close all others.
-    #[serde(default, rename = "type")]
-    pub type_: InterceptionType,
-    /// Ports that stay reachable without Behalf, such as one for metrics.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "bounds::ports::<ExtraPort, 16>")]
-    pub extra_ports: Vec<ExtraPort>,
-}
-
-/// How calls from outside are led through Behalf.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum InterceptionType {
-    /// Packet rules in the pod.
-    #[default]
-    Redirect,
-}
-
-/// A port that stays reachable without Behalf.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ExtraPort {
-    /// Port number in the pod.
-    #[schemars(schema_with = "bounds::port")]
-    pub port: i64,
-    /// TCP, UDP or SCTP.
-    #[serde(default)]
-    pub protocol: TransportProtocol,
-}
-
-/// A transport protocol.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
-pub enum TransportProtocol {
-    /// TCP.
-    #[default]
-    #[serde(rename = "TCP")]
-    Tcp,
-    /// UDP.
-    #[serde(rename = "UDP")]
-    Udp,
-    /// SCTP.
-    #[serde(rename = "SCTP")]
-    Sctp,
-}
-
-/// How the server receives the handle of a call.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Handle {
-    /// Where the handle stands. Authorization: as bearer credential of the call. Meta: in params._meta.
-    #[serde(default = "default_carriers")]
-    #[schemars(schema_with = "bounds::choices::<Carrier, 1, 8>")]
-    pub carriers: Vec<Carrier>,
-}
-
-fn default_carriers() -> Vec<Carrier> {
-    vec![Carrier::Authorization, Carrier::Meta]
-}
-
-impl Default for Handle {
-    fn default() -> Self {
-        Self { carriers: default_carriers() }
-    }
-}
-
-/// Where the handle of a call stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-pub enum Carrier {
-    /// The Authorization header.
-    Authorization,
-    /// `params._meta` of the MCP request.
-    Meta,
-}
-
-/// The Host header the server sees.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum HostHeader {
-    /// `127.0.0.1:<port>`.
-    #[default]
-    Loopback,
-    /// The caller's.
-    Keep,
 }
 
 /// The client this server is at a provider.
@@ -404,103 +273,4 @@ pub enum Stage {
     Audit,
     /// Refused.
     Enforce,
-}
-
-/// What the operator made of the identity.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct AgentIdentityStatus {
-    /// The metadata.generation this status was computed from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "bounds::counter")]
-    pub observed_generation: Option<i64>,
-    /// The stage in effect.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "RolloutStatus")]
-    pub rollout: Option<RolloutStatus>,
-    /// The bundle the sidecars are given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "BundleStatus")]
-    pub bundle: Option<BundleStatus>,
-    /// What new pods are given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "InjectionStatus")]
-    pub injection: Option<InjectionStatus>,
-    /// The pods that carry the identity's label.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "PodCounts")]
-    pub pods: Option<PodCounts>,
-    /// Accepted, ResolvedRefs and Ready.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "bounds::conditions")]
-    pub conditions: Vec<Condition>,
-}
-
-/// The stage in effect.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct RolloutStatus {
-    /// The stage.
-    pub stage: Stage,
-    /// Since when.
-    #[schemars(schema_with = "bounds::time")]
-    pub since: Time,
-    /// Why this stage.
-    pub reason: RolloutReason,
-}
-
-/// Why a stage is in effect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum RolloutReason {
-    /// The object asks for it.
-    AsSpecified,
-}
-
-/// The bundle the sidecars are given.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct BundleStatus {
-    /// Digest of the bundle that was written last.
-    #[schemars(schema_with = "bounds::text::<bounds::Digest>")]
-    pub digest: String,
-    /// Its serial, which only grows.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "bounds::counter")]
-    pub serial: Option<i64>,
-    /// Digest that every sidecar is known to run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "bounds::text::<bounds::Digest>")]
-    pub programmed_digest: Option<String>,
-}
-
-/// What new pods are given.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct InjectionStatus {
-    /// Revision of what is injected (ports, env, volumes, images): when it changes, pods need a restart to follow.
-    #[schemars(schema_with = "bounds::text::<bounds::Revision>")]
-    pub revision: String,
-}
-
-/// The pods that carry the identity's label.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct PodCounts {
-    /// Pods with the label.
-    #[schemars(schema_with = "bounds::count")]
-    pub matched: i64,
-    /// Of these, with Behalf inside.
-    #[schemars(schema_with = "bounds::count")]
-    pub injected: i64,
-    /// Of these, without it.
-    #[schemars(schema_with = "bounds::count")]
-    pub missing: i64,
-    /// Injected with the current revision.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "bounds::count")]
-    pub current: Option<i64>,
-    /// Injected with an older revision.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "bounds::count")]
-    pub stale: Option<i64>,
 }

@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
 /// A kind of text: its length in characters and its form.
-pub(super) trait Text {
+pub(in crate::v1alpha1) trait Text {
     /// Longest text.
     const MAX: u32;
     /// Shortest text.
@@ -20,7 +20,7 @@ pub(super) trait Text {
 macro_rules! texts {
     ($($(#[$doc:meta])* $name:ident: max $max:literal, $pattern:literal;)*) => {$(
         $(#[$doc])*
-        pub(super) struct $name;
+        pub(in crate::v1alpha1) struct $name;
         impl Text for $name {
             const MAX: u32 = $max;
             const PATTERN: &'static str = $pattern;
@@ -69,43 +69,43 @@ fn schema(value: Value) -> Schema {
 }
 
 /// One text.
-pub(super) fn text<T: Text>(_: &mut SchemaGenerator) -> Schema {
+pub(in crate::v1alpha1) fn text<T: Text>(_: &mut SchemaGenerator) -> Schema {
     schema(text_value::<T>())
 }
 
 /// A list of texts without duplicates.
-pub(super) fn texts<T: Text, const MIN: u32, const MAX: u32>(_: &mut SchemaGenerator) -> Schema {
-    list(text_value::<T>(), MIN, MAX, &json!({ "x-kubernetes-list-type": "set" }))
+pub(in crate::v1alpha1) fn texts<T: Text, const MIN: u32, const MAX: u32>(_: &mut SchemaGenerator) -> Schema {
+    list(&text_value::<T>(), MIN, MAX, &json!({ "x-kubernetes-list-type": "set" }))
 }
 
 /// A list of enumeration values without duplicates.
-pub(super) fn choices<T: JsonSchema, const MIN: u32, const MAX: u32>(
+pub(in crate::v1alpha1) fn choices<T: JsonSchema, const MIN: u32, const MAX: u32>(
     generator: &mut SchemaGenerator,
 ) -> Schema {
     let item = generator.subschema_for::<T>().to_value();
-    list(item, MIN, MAX, &json!({ "x-kubernetes-list-type": "set" }))
+    list(&item, MIN, MAX, &json!({ "x-kubernetes-list-type": "set" }))
 }
 
 /// A list of objects, one per `name`.
-pub(super) fn named<T: JsonSchema, const MIN: u32, const MAX: u32>(
+pub(in crate::v1alpha1) fn named<T: JsonSchema, const MIN: u32, const MAX: u32>(
     generator: &mut SchemaGenerator,
 ) -> Schema {
     let item = generator.subschema_for::<T>().to_value();
-    list(item, MIN, MAX, &json!({ "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"] }))
+    list(&item, MIN, MAX, &json!({ "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"] }))
 }
 
 /// A list of ports, one per number and protocol.
-pub(super) fn ports<T: JsonSchema, const MAX: u32>(generator: &mut SchemaGenerator) -> Schema {
+pub(in crate::v1alpha1) fn ports<T: JsonSchema, const MAX: u32>(generator: &mut SchemaGenerator) -> Schema {
     let item = generator.subschema_for::<T>().to_value();
     list(
-        item,
+        &item,
         0,
         MAX,
         &json!({ "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["port", "protocol"] }),
     )
 }
 
-fn list(items: Value, min: u32, max: u32, kind: &Value) -> Schema {
+fn list(items: &Value, min: u32, max: u32, kind: &Value) -> Schema {
     let mut value = json!({ "type": "array", "items": items, "maxItems": max });
     if let (Value::Object(value), Value::Object(kind)) = (&mut value, kind) {
         if min > 0 {
@@ -117,32 +117,32 @@ fn list(items: Value, min: u32, max: u32, kind: &Value) -> Schema {
 }
 
 /// A whole number within bounds.
-pub(super) fn whole<const MIN: i64, const MAX: i64>(_: &mut SchemaGenerator) -> Schema {
+pub(in crate::v1alpha1) fn whole<const MIN: i64, const MAX: i64>(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "integer", "format": "int64", "minimum": MIN, "maximum": MAX })
 }
 
 /// A TCP, UDP or SCTP port.
-pub(super) fn port(generator: &mut SchemaGenerator) -> Schema {
+pub(in crate::v1alpha1) fn port(generator: &mut SchemaGenerator) -> Schema {
     whole::<1, 65_535>(generator)
 }
 
 /// A generation, a serial or a count of milliseconds: what a JSON number carries exactly.
-pub(super) fn counter(generator: &mut SchemaGenerator) -> Schema {
+pub(in crate::v1alpha1) fn counter(generator: &mut SchemaGenerator) -> Schema {
     whole::<0, 9_007_199_254_740_991>(generator)
 }
 
 /// A count of things in a cluster.
-pub(super) fn count(generator: &mut SchemaGenerator) -> Schema {
+pub(in crate::v1alpha1) fn count(generator: &mut SchemaGenerator) -> Schema {
     whole::<0, 1_000_000>(generator)
 }
 
 /// A point in time, RFC 3339.
-pub(super) fn time(_: &mut SchemaGenerator) -> Schema {
+pub(in crate::v1alpha1) fn time(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "format": "date-time", "maxLength": 40 })
 }
 
 /// `metav1.Condition` as a list by `type`, with the bounds Kubernetes itself sets on it.
-pub(super) fn conditions(_: &mut SchemaGenerator) -> Schema {
+pub(in crate::v1alpha1) fn conditions(_: &mut SchemaGenerator) -> Schema {
     let item = json!({
         "type": "object",
         "description": "One aspect of the object's state.",
@@ -156,11 +156,11 @@ pub(super) fn conditions(_: &mut SchemaGenerator) -> Schema {
             "message": { "type": "string", "maxLength": 32_768, "description": "Cause and next step, for a person." },
         },
     });
-    list(item, 0, 16, &json!({ "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"] }))
+    list(&item, 0, 16, &json!({ "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"] }))
 }
 
 /// `metav1.LabelSelector`, bounded, that selects by at least one requirement.
-pub(super) fn label_selector(_: &mut SchemaGenerator) -> Schema {
+pub(in crate::v1alpha1) fn label_selector(_: &mut SchemaGenerator) -> Schema {
     let key =
         json!({ "type": "string", "minLength": 1, "maxLength": 317, "description": "The label's key." });
     let value = json!({ "type": "string", "maxLength": 63 });

@@ -1,0 +1,108 @@
+//! The status of an `AgentIdentity`; one writer, nothing written at rest.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Stage;
+use crate::v1alpha1::bounds;
+
+/// What the operator made of the identity.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentIdentityStatus {
+    /// The metadata.generation this status was computed from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "bounds::counter")]
+    pub observed_generation: Option<i64>,
+    /// The stage in effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "RolloutStatus")]
+    pub rollout: Option<RolloutStatus>,
+    /// The bundle the sidecars are given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "BundleStatus")]
+    pub bundle: Option<BundleStatus>,
+    /// What new pods are given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "InjectionStatus")]
+    pub injection: Option<InjectionStatus>,
+    /// The pods that carry the identity's label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "PodCounts")]
+    pub pods: Option<PodCounts>,
+    /// Accepted, ResolvedRefs and Ready.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "bounds::conditions")]
+    pub conditions: Vec<Condition>,
+}
+
+/// The stage in effect.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutStatus {
+    /// The stage.
+    pub stage: Stage,
+    /// Since when.
+    #[schemars(schema_with = "bounds::time")]
+    pub since: Time,
+    /// Why this stage.
+    pub reason: RolloutReason,
+}
+
+/// Why a stage is in effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RolloutReason {
+    /// The object asks for it.
+    AsSpecified,
+}
+
+/// The bundle the sidecars are given.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BundleStatus {
+    /// Digest of the bundle that was written last.
+    #[schemars(schema_with = "bounds::text::<bounds::Digest>")]
+    pub digest: String,
+    /// Its serial, which only grows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "bounds::counter")]
+    pub serial: Option<i64>,
+    /// Digest that every sidecar is known to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "bounds::text::<bounds::Digest>")]
+    pub programmed_digest: Option<String>,
+}
+
+/// What new pods are given.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InjectionStatus {
+    /// Revision of what is injected (ports, env, volumes, images): when it changes, pods need a restart to follow.
+    #[schemars(schema_with = "bounds::text::<bounds::Revision>")]
+    pub revision: String,
+}
+
+/// The pods that carry the identity's label.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PodCounts {
+    /// Pods with the label.
+    #[schemars(schema_with = "bounds::count")]
+    pub matched: i64,
+    /// Of these, with Behalf inside.
+    #[schemars(schema_with = "bounds::count")]
+    pub injected: i64,
+    /// Of these, without it.
+    #[schemars(schema_with = "bounds::count")]
+    pub missing: i64,
+    /// Injected with the current revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "bounds::count")]
+    pub current: Option<i64>,
+    /// Injected with an older revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "bounds::count")]
+    pub stale: Option<i64>,
+}
