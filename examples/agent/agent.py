@@ -56,7 +56,8 @@ class Person:
 
     Nothing listens on the redirect address: the Location header that a browser would follow is read instead. Keycloak
     marks its cookies Secure even on http loopback; a browser sends them there, a cookie jar would not, so they are
-    kept by hand. They stay between logins, so a step-up needs no second password (single sign-on).
+    kept by hand. They stay between logins, so a step-up needs no second password where the provider kept the session of
+    the first login (Keycloak does not when offline_access was asked, as the SDK does by itself).
     """
 
     def __init__(self, browser: httpx2.AsyncClient, user: str, password: str, scope: str | None):
@@ -206,6 +207,7 @@ class Agent:
             http = httpx2.AsyncClient(auth=provider, verify=trust, timeout=httpx2.Timeout(30, read=120), event_hooks={"response": [self.note]})
             try:
                 async with http, Client(streamable_http_client(o.server, http_client=http), mode=ERAS[o.era]) as client:
+                    self.say(event="connected", protocol=client.protocol_version, http=self.answers, scopes=self.wallet.scopes())
                     await self.list_tools(client)
                     for _ in range(o.repeat):
                         for call in o.calls:
