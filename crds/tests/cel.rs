@@ -51,6 +51,35 @@ fn valid_manifests_pass() {
 }
 
 #[test]
+fn objects_of_our_kinds_in_the_examples_are_valid() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let mut folders = vec![examples];
+    let mut checked = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            if path.extension().is_none_or(|extension| extension != "yaml") {
+                continue;
+            }
+            // The demo writes its own authority there.
+            let authority = r"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+            let text = std::fs::read_to_string(&path).unwrap().replace("@DEMO_CA@", authority);
+            for document in
+                text.split("\n---").filter(|document| document.contains("apiVersion: behalf.dev/"))
+            {
+                assert_eq!(validate_manifest(&manifest(document)), Ok(()), "{}", path.display());
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked >= 3, "{checked}");
+}
+
+#[test]
 fn each_invalid_manifest_is_refused_where_and_as_it_says() {
     let mut wrong = Vec::new();
     for file in files("invalid") {
