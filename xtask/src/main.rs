@@ -1,2 +1,33 @@
-//! Entry point.
-fn main() {}
+//! `cargo xtask`: one subcommand per module of the library beside this file.
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Builds, checks and runs Behalf")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// A real Kubernetes cluster to try things on
+    Cluster(xtask::cluster::Args),
+    /// Container images from ordinary Dockerfiles
+    Image(xtask::images::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().task {
+        Task::Cluster(args) => xtask::cluster::run(&args),
+        Task::Image(args) => xtask::images::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

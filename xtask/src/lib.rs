@@ -1,0 +1,6 @@
+//! What `cargo xtask` is made of. A library, so that the end-to-end tests use the same cluster and images.
+pub mod cache;
+pub mod cluster;
+pub mod command;
+pub mod images;
+pub mod progress;
