@@ -44,7 +44,7 @@ pub use status::*;
         .field_path(".downstreams").reason(Reason::FieldValueInvalid),
     validation = Rule::new("!has(self.downstreams) || self.downstreams.all(d, !has(d.env) || self.downstreams.filter(o, has(o.env) && o.env.baseURL == d.env.baseURL).size() == 1)")
         .message("no two downstreams may set the same env variable")
-        .field_path(".downstreams").reason(Reason::FieldValueDuplicate)
+        .field_path(".downstreams").reason(Reason::FieldValueInvalid)
 )]
 pub struct AgentIdentitySpec {
     /// Active, or Suspended: every call is refused at once, nothing else changes.
@@ -180,7 +180,7 @@ fn default_max_depth() -> i64 {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.required) || !has(self.optional) || self.optional.all(s, !(s in self.required))")
-    .message("a scope is either required or optional, not both").field_path(".optional").reason(Reason::FieldValueDuplicate))]
+    .message("a scope is either required or optional, not both").field_path(".optional").reason(Reason::FieldValueInvalid))]
 pub struct Scopes {
     /// Scopes that every call needs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
