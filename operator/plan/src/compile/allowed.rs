@@ -1,0 +1,124 @@
+//! What a valid catalogue and valid providers let an identity have.
+
+use behalf_crds::v1alpha1::{AcceptedReason, NamespaceAccess, ResolvedRefsReason};
+
+use super::{Case, Forbidden};
+
+/// In this order; each judges only by what is there and valid.
+pub(super) const CHECKS: &[fn(&Case<'_>) -> Option<Forbidden>] = &[
+    catalog_open,
+    scopes_listed,
+    tool_set_there,
+    downstreams_there,
+    providers_open,
+    authentication_allowed,
+    providers_named,
+];
+
+fn admits(case: &Case<'_>, access: &NamespaceAccess) -> bool {
+    let labels = case.gathered.namespace.metadata.labels.clone().unwrap_or_default();
+    access.admits(&labels)
+}
+
+fn closed(case: &Case<'_>, kind: &str, name: &str) -> Forbidden {
+    let namespace = case.namespace();
+    Forbidden::by_reference(
+        AcceptedReason::NamespaceNotAllowed,
+        ResolvedRefsReason::NamespaceNotAllowed,
+        format!(
+            "{kind} {name} is not open to namespace {namespace}. Ask the platform team to let its spec.allowedNamespaces select the namespace's labels: kubectl get namespace {namespace} --show-labels"
+        ),
+    )
+}
+
+fn catalog_open(case: &Case<'_>) -> Option<Forbidden> {
+    let catalog = case.resolved.catalog.as_ref().and(case.gathered.catalog.as_ref())?;
+    let name = &case.identity().spec.catalog_ref.name;
+    (!admits(case, &catalog.spec.allowed_namespaces)).then(|| closed(case, "ScopeCatalog", name))
+}
+
+fn scopes_listed(case: &Case<'_>) -> Option<Forbidden> {
+    let catalog = case.resolved.catalog.as_ref()?;
+    let spec = &case.identity().spec;
+    let asked = spec.scopes.required.iter().chain(&spec.scopes.optional);
+    let unknown = asked.into_iter().find(|scope| !catalog.scopes.contains_key(scope.as_str()))?;
+    Some(Forbidden::because(
+        AcceptedReason::ScopeNotInCatalog,
+        format!(
+            "spec.scopes lists {unknown}, which ScopeCatalog {name} does not have. Remove it, or see what there is: kubectl get scat {name} -o jsonpath='{{.spec.scopes[*].name}}'",
+            name = spec.catalog_ref.name
+        ),
+    ))
+}
+
+fn tool_set_there(case: &Case<'_>) -> Option<Forbidden> {
+    let catalog = case.resolved.catalog.as_ref()?;
+    let spec = &case.identity().spec;
+    let server = spec.servers.first()?;
+    (!catalog.tool_sets.contains_key(&server.tool_set)).then(|| {
+        Forbidden::by_reference(
+            AcceptedReason::Invalid,
+            ResolvedRefsReason::ToolSetNotFound,
+            format!(
+                "ScopeCatalog {name} has no tool set {}. Correct spec.servers[0].toolSet, or see what there is: kubectl get scat {name} -o jsonpath='{{.spec.toolSets[*].name}}'",
+                server.tool_set,
+                name = spec.catalog_ref.name
+            ),
+        )
+    })
+}
+
+fn downstreams_there(case: &Case<'_>) -> Option<Forbidden> {
+    let catalog = case.resolved.catalog.as_ref()?;
+    let spec = &case.identity().spec;
+    let unknown =
+        spec.downstreams.iter().find(|entry| !catalog.downstreams.contains_key(entry.name.as_str()))?;
+    Some(Forbidden::by_reference(
+        AcceptedReason::UnknownDownstream,
+        ResolvedRefsReason::DownstreamNotFound,
+        format!(
+            "ScopeCatalog {name} has no downstream {}. Remove it from spec.downstreams, or see what there is: kubectl get scat {name} -o jsonpath='{{.spec.downstreams[*].name}}'",
+            unknown.name,
+            name = spec.catalog_ref.name
+        ),
+    ))
+}
+
+fn providers_open(case: &Case<'_>) -> Option<Forbidden> {
+    let valid =
+        case.gathered.providers.iter().filter(|(name, _)| case.resolved.providers.contains_key(*name));
+    let (name, _) =
+        valid.into_iter().find(|(_, provider)| !admits(case, &provider.spec.allowed_namespaces))?;
+    Some(closed(case, "IdentityProvider", name))
+}
+
+fn authentication_allowed(case: &Case<'_>) -> Option<Forbidden> {
+    let denied = case.identity().spec.identity_providers.iter().find(|client| {
+        let provider = case.gathered.providers.get(&client.name);
+        case.resolved.providers.contains_key(&client.name)
+            && provider.is_some_and(|provider| {
+                !provider.spec.client_authentication.allowed.contains(&client.client.authentication.type_)
+            })
+    })?;
+    Some(Forbidden::because(
+        AcceptedReason::ClientAuthenticationNotAllowed,
+        format!(
+            "IdentityProvider {name} does not allow client authentication {:?}. Choose one of its spec.clientAuthentication.allowed: kubectl describe idp {name}",
+            denied.client.authentication.type_,
+            name = denied.name
+        ),
+    ))
+}
+
+fn providers_named(case: &Case<'_>) -> Option<Forbidden> {
+    let spec = &case.identity().spec;
+    let named = |name: &str| spec.identity_providers.iter().any(|client| client.name == name);
+    let stray = spec.downstreams.iter().find(|entry| !named(&entry.identity_provider))?;
+    Some(Forbidden::because(
+        AcceptedReason::Invalid,
+        format!(
+            "Downstream {} names the provider {}, which is not in spec.identityProviders. Add it there, or name one that is.",
+            stray.name, stray.identity_provider
+        ),
+    ))
+}

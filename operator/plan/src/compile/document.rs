@@ -1,0 +1,240 @@
+//! The policy document of an identity that nothing forbids.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use behalf_crds::v1alpha1::{self as crds, AcceptedReason, AgentIdentity};
+use behalf_policy::bundle::document::{
+    CallerKind, CallersDocument, Carrier, DownstreamDocument, FORMAT, PolicyDocument, ScopeDocument,
+    ServerDocument, ToolDocument, ToolDownstream,
+};
+use behalf_policy::bundle::signed::MAX_BYTES;
+use behalf_policy::bundle::{Bundle, Document, Host, Serve, Stage, State};
+use behalf_policy::ids::{Audience, ClientId, EntryName, Scope, ScopeSet, ToolName};
+
+use super::Resolved;
+use crate::catalog::{Catalog, ScopeRow, ToolRow, entry_name, invalid, scope_set, unreadable};
+use crate::conditions::ConditionIntent;
+use crate::digest;
+
+type Problem = ConditionIntent<AcceptedReason>;
+
+/// Room for the envelope and its signatures around the payload.
+const ENVELOPE_BYTES: usize = 8 * 1024;
+
+/// Writes the policy of an identity whose references all resolved and that nothing forbids.
+///
+/// What comes out loads: it was loaded.
+///
+/// # Errors
+/// Whatever a sidecar would not take, as something that is wrong with the identity.
+pub fn policy(identity: &AgentIdentity, resolved: &Resolved) -> Result<PolicyDocument, Problem> {
+    let catalog = resolved.catalog.as_ref().ok_or_else(|| invalid("There is no catalogue.".to_owned()))?;
+    let spec = &identity.spec;
+    let [server] = spec.servers.as_slice() else {
+        return Err(invalid("An identity has exactly one server.".to_owned()));
+    };
+    let listed = spec.downstreams.iter().map(|entry| entry.name.as_str()).collect();
+    let tools = tools(catalog, server, &listed)?;
+    let required = scope_set(&spec.scopes.required, "spec.scopes.required")?;
+    let optional = scope_set(&spec.scopes.optional, "spec.scopes.optional")?;
+    let needed = tools.iter().flat_map(|tool| &tool.scopes).chain(&required).chain(&optional);
+    let scopes = scopes(catalog, &needed.cloned().collect());
+    let downstreams = downstreams(catalog, identity)?;
+    let mut document = PolicyDocument {
+        state: match spec.state {
+            crds::State::Active => State::Active,
+            crds::State::Suspended => State::Suspended,
+        },
+        stage: stage(spec.rollout.stage),
+        authentication: stage(spec.rollout.authentication),
+        catalog_revision: String::new(),
+        servers: vec![server_document(server, tools)?],
+        providers: providers(identity, resolved)?,
+        scopes,
+        required_scopes: required,
+        optional_scopes: optional,
+        callers: callers(&spec.callers)?,
+        downstreams,
+    };
+    let tools = document.servers.first().map(|server| &server.tools);
+    document.catalog_revision = digest::short(&(tools, &document.scopes, &document.downstreams));
+    check_loads(&document)?;
+    Ok(document)
+}
+
+/// The tools of the server's set; where they lead is cut to what the identity lists.
+fn tools(
+    catalog: &Catalog,
+    server: &crds::Server,
+    listed: &BTreeSet<&str>,
+) -> Result<Vec<ToolDocument>, Problem> {
+    let set = catalog
+        .tool_sets
+        .get(&server.tool_set)
+        .ok_or_else(|| invalid(format!("There is no tool set {}.", server.tool_set)))?;
+    Ok(set.iter().map(|(name, row)| tool(name, row, listed)).collect())
+}
+
+fn tool(name: &ToolName, row: &ToolRow, listed: &BTreeSet<&str>) -> ToolDocument {
+    let leads_to = row.downstreams.iter().filter(|(name, _)| listed.contains(name.as_str()));
+    ToolDocument {
+        name: name.clone(),
+        scopes: row.scopes.clone(),
+        denial: row.denial,
+        downstreams: leads_to
+            .map(|(name, scopes)| ToolDownstream { name: name.clone(), scopes: scopes.clone() })
+            .collect(),
+    }
+}
+
+/// The scopes that can bear on a decision: those needed, whatever implies one of them, and what all these imply.
+///
+/// The wider scope has to be there: a caller who presents only it presents the narrower one as well.
+fn scopes(catalog: &Catalog, needed: &ScopeSet) -> Vec<ScopeDocument> {
+    let mut above: BTreeMap<&Scope, Vec<&Scope>> = BTreeMap::new();
+    for (wide, row) in &catalog.scopes {
+        for narrow in &row.implies {
+            above.entry(narrow).or_default().push(wide);
+        }
+    }
+    let up = closure(needed, |scope| above.get(scope).cloned().unwrap_or_default());
+    let all = closure(&up, |scope| {
+        catalog.scopes.get(scope).map(|row| row.implies.iter().collect()).unwrap_or_default()
+    });
+    let rows = all.iter().filter_map(|name| catalog.scopes.get(name).map(|row| (name, row)));
+    rows.map(|(name, row): (&Scope, &ScopeRow)| ScopeDocument {
+        name: name.clone(),
+        groups: row.groups.clone(),
+        implies: row.implies.clone(),
+    })
+    .collect()
+}
+
+fn closure<'a>(start: &ScopeSet, next: impl Fn(&Scope) -> Vec<&'a Scope>) -> ScopeSet {
+    let mut found = ScopeSet::new();
+    let mut open: Vec<Scope> = start.iter().cloned().collect();
+    while let Some(scope) = open.pop() {
+        if found.insert(scope.clone()) {
+            open.extend(next(&scope).into_iter().cloned());
+        }
+    }
+    found
+}
+
+fn downstreams(catalog: &Catalog, identity: &AgentIdentity) -> Result<Vec<DownstreamDocument>, Problem> {
+    let rows = identity.spec.downstreams.iter().map(|entry| {
+        let name: EntryName = entry_name(&entry.name, "spec.downstreams")?;
+        let row = catalog
+            .downstreams
+            .get(&name)
+            .ok_or_else(|| invalid(format!("There is no downstream {name}.")))?;
+        // As whom and by whom it is called has one meaning each so far; a new one must be written here.
+        match (entry.subject, entry.actor) {
+            (crds::Subject::Caller, crds::Actor::None) => {}
+        }
+        Ok(DownstreamDocument {
+            provider: entry_name(&entry.identity_provider, "spec.downstreams")?,
+            url: row.url.clone(),
+            ca_bundle: row.ca_bundle.clone(),
+            audience: row.audience.clone(),
+            scope_ceiling: row.ceiling.clone().unwrap_or_default(),
+            max_token_lifetime: row.max_token_lifetime,
+            name,
+        })
+    });
+    // The order of lists in objects means nothing, so it makes no new bundle either.
+    let mut rows = rows.collect::<Result<Vec<_>, Problem>>()?;
+    rows.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(rows)
+}
+
+fn providers(
+    identity: &AgentIdentity,
+    resolved: &Resolved,
+) -> Result<Vec<behalf_policy::bundle::document::ProviderDocument>, Problem> {
+    let rows = identity.spec.identity_providers.iter().map(|client| {
+        let provider = resolved
+            .providers
+            .get(&client.name)
+            .ok_or_else(|| invalid(format!("There is no provider {}.", client.name)))?;
+        let id = &client.client.id;
+        let id = ClientId::new(id.clone()).map_err(|_| unreadable("spec.identityProviders", id))?;
+        Ok(provider.document(id, client.client.authentication.type_))
+    });
+    let mut rows = rows.collect::<Result<Vec<_>, Problem>>()?;
+    rows.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(rows)
+}
+
+fn server_document(server: &crds::Server, tools: Vec<ToolDocument>) -> Result<ServerDocument, Problem> {
+    let crds::Protocol::Mcp = server.protocol;
+    Ok(ServerDocument {
+        name: entry_name(&server.name, "spec.servers")?,
+        url: Audience::new(server.url.clone()).map_err(|_| unreadable("spec.servers", &server.url))?,
+        port: u16::try_from(server.port).map_err(|_| unreadable("spec.servers", &server.port.to_string()))?,
+        host: match server.host {
+            crds::HostHeader::Loopback => Host::Loopback,
+            crds::HostHeader::Keep => Host::Keep,
+        },
+        carriers: server
+            .handle
+            .carriers
+            .iter()
+            .map(|carrier| match carrier {
+                crds::Carrier::Authorization => Carrier::Authorization,
+                crds::Carrier::Meta => Carrier::Meta,
+            })
+            .collect(),
+        tools,
+    })
+}
+
+/// An identity that says nothing of actors takes any client and nobody in between; one that lists none takes none.
+fn callers(callers: &crds::Callers) -> Result<CallersDocument, Problem> {
+    let kinds = callers.kinds.iter().map(|kind| match kind {
+        crds::CallerKind::User => CallerKind::User,
+        crds::CallerKind::Workload => CallerKind::Workload,
+    });
+    let at = "spec.callers.actors";
+    let client = |id: &String| ClientId::new(id.clone()).map_err(|_| unreadable(at, id));
+    let (clients, depth) = match &callers.actors {
+        None => (None, 0),
+        Some(actors) => {
+            (Some(actors.allowed.iter().map(client).collect::<Result<_, _>>()?), actors.max_depth)
+        }
+    };
+    let max_actor_depth = u8::try_from(depth).map_err(|_| unreadable(at, &depth.to_string()))?;
+    Ok(CallersDocument { kinds: kinds.collect(), clients, max_actor_depth })
+}
+
+pub(super) fn stage(stage: crds::Stage) -> Stage {
+    match stage {
+        crds::Stage::Audit => Stage::Audit,
+        crds::Stage::Enforce => Stage::Enforce,
+    }
+}
+
+/// A sidecar would refuse what does not load, and a `ConfigMap` what does not fit.
+fn check_loads(policy: &PolicyDocument) -> Result<(), Problem> {
+    let document = Document {
+        format: FORMAT,
+        namespace: String::new(),
+        identity: String::new(),
+        serial: u64::MAX,
+        serve: Serve::Policy(Box::new(policy.clone())),
+    };
+    let payload =
+        serde_json::to_vec(&document).map_err(|_| invalid("The policy cannot be written.".to_owned()))?;
+    let written = payload.len().div_ceil(3).saturating_mul(4).saturating_add(ENVELOPE_BYTES);
+    if written > MAX_BYTES {
+        return Err(Problem::new(
+            AcceptedReason::TooLarge,
+            format!(
+                "The compiled policy would have {written} bytes, and a bundle has at most {MAX_BYTES}. Split the tool set, or shorten the CA bundles of its downstreams and providers."
+            ),
+        ));
+    }
+    Bundle::load(document, String::new()).map(drop).map_err(|error| {
+        invalid(format!("What the objects say cannot be used by a sidecar: {error}. Correct it in the identity, its catalogue or its providers."))
+    })
+}

@@ -1,0 +1,172 @@
+//! What an identity must be by itself and among its siblings, whatever its catalogue says.
+
+use behalf_crds::v1alpha1::{AcceptedReason, AgentIdentity, Server};
+use behalf_policy::wire;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::Case;
+use crate::catalog::{invalid, twice};
+use crate::conditions::ConditionIntent;
+use crate::gathered::Settings;
+use crate::net;
+
+type Problem = ConditionIntent<AcceptedReason>;
+
+/// Ports that Behalf uses in the pod.
+pub(crate) const RESERVED_PORTS: [u16; 4] =
+    [wire::INBOUND_PORT, wire::EGRESS_PORT, wire::PROBE_PORT, wire::METRICS_PORT];
+
+/// In this order.
+pub(super) const CHECKS: &[fn(&Case<'_>) -> Option<Problem>] = &[
+    one_server,
+    names_once,
+    ports_free,
+    someone_may_call,
+    url_usable,
+    audience_free,
+    account_own,
+    account_free,
+];
+
+/// Whether the server is called by plain http inside the cluster, which is allowed and said.
+#[must_use]
+pub fn is_plain_http(identity: &AgentIdentity, settings: &Settings) -> bool {
+    let plain = |server: &Server| {
+        net::plain(&server.url)
+            .is_ok_and(|url| url.scheme() == "http" && net::is_cluster_local(&url, &settings.cluster_domain))
+    };
+    identity.spec.servers.iter().any(plain)
+}
+
+fn one_server(case: &Case<'_>) -> Option<Problem> {
+    let count = case.identity().spec.servers.len();
+    (count != 1)
+        .then(|| invalid(format!("spec.servers has {count} entries. An identity has exactly one server.")))
+}
+
+fn names_once(case: &Case<'_>) -> Option<Problem> {
+    let spec = &case.identity().spec;
+    let doubled = |names: Vec<&str>| {
+        let mut seen = std::collections::BTreeSet::new();
+        names.into_iter().find(|name| !seen.insert(*name)).map(str::to_owned)
+    };
+    let lists = [
+        ("spec.identityProviders", spec.identity_providers.iter().map(|entry| entry.name.as_str()).collect()),
+        ("spec.downstreams", spec.downstreams.iter().map(|entry| entry.name.as_str()).collect()),
+    ];
+    lists.into_iter().find_map(|(at, names)| doubled(names).map(|name| twice(at, &name)))
+}
+
+fn ports_free(case: &Case<'_>) -> Option<Problem> {
+    let server = case.identity().spec.servers.first()?;
+    let extra = server.interception.extra_ports.iter().map(|extra| extra.port);
+    let reserved = |port: &i64| RESERVED_PORTS.iter().any(|taken| i64::from(*taken) == *port);
+    if let Some(port) = [server.port].into_iter().chain(extra).find(reserved) {
+        return Some(Problem::new(
+            AcceptedReason::PortReserved,
+            format!(
+                "Port {port} of server {} is one that Behalf uses in the pod (15101 to 15104). Let the server listen on another.",
+                server.name
+            ),
+        ));
+    }
+    (!(1..=65_535).contains(&server.port))
+        .then(|| invalid(format!("Port {} of server {} is no port.", server.port, server.name)))
+}
+
+fn someone_may_call(case: &Case<'_>) -> Option<Problem> {
+    case.identity().spec.callers.kinds.is_empty().then(|| {
+        invalid("spec.callers.kinds is empty, so nobody may call. Name User, Workload or both.".to_owned())
+    })
+}
+
+fn url_usable(case: &Case<'_>) -> Option<Problem> {
+    let server = case.identity().spec.servers.first()?;
+    let url = match net::plain(&server.url) {
+        Ok(url) => url,
+        Err(cause) => {
+            return Some(invalid(format!(
+                "The url of server {}: {} {cause}. Set the URL that callers use.",
+                server.name, server.url
+            )));
+        }
+    };
+    let secure = url.scheme() == "https" || net::is_cluster_local(&url, &case.settings.cluster_domain);
+    (!secure).then(|| {
+        Problem::new(
+            AcceptedReason::InsecureURL,
+            format!(
+                "The url of server {} is plain http for a host outside the cluster ({}), so tokens could be read on the way. Use https, or the Service's own name: http://<service>.{}.svc/<path>",
+                server.name,
+                server.url,
+                case.namespace()
+            ),
+        )
+    })
+}
+
+/// Two identities with one URL would take each other's tokens: the older keeps it.
+fn audience_free(case: &Case<'_>) -> Option<Problem> {
+    let own = net::canonical(&case.identity().spec.servers.first()?.url)?;
+    let same = |sibling: &&AgentIdentity| {
+        sibling.spec.servers.iter().any(|server| net::canonical(&server.url).as_ref() == Some(&own))
+    };
+    let holder = older_siblings(case).find(same)?;
+    Some(Problem::new(
+        AcceptedReason::AudienceTaken,
+        format!(
+            "AgentIdentity {}, which is older, has the url {own} already, and tokens are made for one server. Change the url of one of them, or delete one.",
+            name_of(holder)
+        ),
+    ))
+}
+
+fn account_own(case: &Case<'_>) -> Option<Problem> {
+    let account = &case.identity().spec.service_account_name;
+    (account == "default" || account.is_empty()).then(|| {
+        invalid(
+            "spec.serviceAccountName is every pod's account. Give this server a ServiceAccount of its own."
+                .to_owned(),
+        )
+    })
+}
+
+fn account_free(case: &Case<'_>) -> Option<Problem> {
+    let account = &case.identity().spec.service_account_name;
+    let same = |sibling: &&AgentIdentity| {
+        sibling.metadata.namespace.as_deref() == Some(case.namespace())
+            && sibling.spec.service_account_name == *account
+    };
+    let holder = older_siblings(case).find(same)?;
+    Some(Problem::new(
+        AcceptedReason::ServiceAccountTaken,
+        format!(
+            "AgentIdentity {}, which is older, runs as ServiceAccount {account} already. Make another AgentIdentity with a ServiceAccount of its own.",
+            name_of(holder)
+        ),
+    ))
+}
+
+/// All other identities that came before this one, oldest first.
+fn older_siblings<'a>(case: &'a Case<'_>) -> impl Iterator<Item = &'a AgentIdentity> {
+    let own = age(case.identity());
+    let mut older: Vec<_> = case.gathered.siblings.iter().filter(|sibling| age(sibling) < own).collect();
+    older.sort_by(|a, b| age(a).cmp(&age(b)));
+    older.into_iter()
+}
+
+/// Order of age; an object without a time is the youngest. Namespace and name settle a tie.
+fn age(identity: &AgentIdentity) -> (bool, Option<&Time>, Option<&str>, Option<&str>) {
+    let metadata = &identity.metadata;
+    let created = metadata.creation_timestamp.as_ref();
+    (created.is_none(), created, metadata.namespace.as_deref(), metadata.name.as_deref())
+}
+
+fn name_of(identity: &AgentIdentity) -> String {
+    let metadata = &identity.metadata;
+    format!(
+        "{}/{}",
+        metadata.namespace.as_deref().unwrap_or_default(),
+        metadata.name.as_deref().unwrap_or_default()
+    )
+}

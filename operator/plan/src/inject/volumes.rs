@@ -1,0 +1,99 @@
+//! Our volumes, and where our containers mount them.
+
+use std::collections::BTreeMap;
+
+use behalf_crds::names;
+use behalf_crds::v1alpha1::{AgentIdentity, IdentityProvider};
+use behalf_policy::wire;
+use k8s_openapi::api::core::v1::{
+    ConfigMapVolumeSource, EmptyDirVolumeSource, PodSpec, ProjectedVolumeSource,
+    ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
+};
+
+use crate::provider::token_audience;
+
+/// Where the ServiceAccount admission plugin would mount an API token if nothing stood there.
+const API_TOKEN_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// Read by all, in a volume that only our containers mount.
+///
+/// Kubelet gives a projected token to a user only if all containers of a pod run as that one, which ours never do beside
+/// the server's; so the file is root's, and the sidecar reads it as one of all. With an `fsGroup`, kubelet narrows it by itself.
+const FILE_MODE: i32 = 0o444;
+
+/// The bundle, a token for each provider, and the empty one.
+pub(super) fn volumes(
+    identity: &AgentIdentity,
+    providers: &BTreeMap<String, IdentityProvider>,
+) -> Vec<Volume> {
+    let name = identity.metadata.name.as_deref().unwrap_or_default();
+    let bundle = Volume {
+        name: names::VOLUME_BUNDLE.to_owned(),
+        config_map: Some(ConfigMapVolumeSource {
+            name: names::bundle_configmap(name),
+            default_mode: Some(FILE_MODE),
+            // No bundle, no start.
+            optional: Some(false),
+            items: None,
+        }),
+        ..Volume::default()
+    };
+    let tokens =
+        provider_names(identity).into_iter().filter_map(|name| Some(token(name, providers.get(name)?)));
+    let empty = Volume {
+        name: names::VOLUME_NO_TOKEN.to_owned(),
+        empty_dir: Some(EmptyDirVolumeSource::default()),
+        ..Volume::default()
+    };
+    [bundle].into_iter().chain(tokens).chain([empty]).collect()
+}
+
+fn provider_names(identity: &AgentIdentity) -> Vec<&str> {
+    let mut names: Vec<_> =
+        identity.spec.identity_providers.iter().map(|client| client.name.as_str()).collect();
+    names.sort_unstable();
+    names
+}
+
+fn token(name: &str, provider: &IdentityProvider) -> Volume {
+    let token = &provider.spec.client_authentication.service_account_token;
+    Volume {
+        name: names::idp_volume(name),
+        projected: Some(ProjectedVolumeSource {
+            default_mode: Some(FILE_MODE),
+            sources: Some(vec![VolumeProjection {
+                service_account_token: Some(ServiceAccountTokenProjection {
+                    audience: Some(token_audience(provider).to_owned()),
+                    expiration_seconds: Some(token.expiration_seconds),
+                    path: wire::TOKEN_FILE.to_owned(),
+                }),
+                ..VolumeProjection::default()
+            }]),
+        }),
+        ..Volume::default()
+    }
+}
+
+/// Mounts of the sidecar.
+pub(super) fn sidecar_mounts(identity: &AgentIdentity) -> Vec<VolumeMount> {
+    let bundle = mount(names::VOLUME_BUNDLE.to_owned(), wire::BUNDLE_DIR.to_owned());
+    let tokens = provider_names(identity)
+        .into_iter()
+        .map(|name| mount(names::idp_volume(name), format!("{}/{name}", wire::CREDENTIALS_DIR)));
+    [bundle].into_iter().chain(tokens).chain([no_token_mount()]).collect()
+}
+
+/// The empty volume at the place of an API token.
+pub(super) fn no_token_mount() -> VolumeMount {
+    mount(names::VOLUME_NO_TOKEN.to_owned(), API_TOKEN_DIR.to_owned())
+}
+
+fn mount(name: String, mount_path: String) -> VolumeMount {
+    VolumeMount { name, mount_path, read_only: Some(true), ..VolumeMount::default() }
+}
+
+/// Puts ours behind the others.
+pub(super) fn apply(spec: &mut PodSpec, planned: &[Volume]) {
+    let volumes = spec.volumes.get_or_insert_default();
+    volumes.retain(|volume| !planned.iter().any(|ours| ours.name == volume.name));
+    volumes.extend(planned.iter().cloned());
+}
