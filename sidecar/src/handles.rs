@@ -1,0 +1,255 @@
+//! One-call handles: what a server holds instead of the caller's token.
+//!
+//! The inbound side opens a handle for a permit that names downstreams and drops it when the response
+//! has ended; the outbound side redeems it, once per downstream request. A handle is 128 random bits,
+//! known only by its digest in here, and worth nothing outside this process.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use behalf_policy::claims::Caller;
+use behalf_policy::ids::{Timestamp, ToolName};
+use secrecy::SecretString;
+use zeroize::Zeroizing;
+
+/// What every handle starts with, so that a dead or foreign one is known from a credential of the
+/// server's own and can be removed.
+pub const PREFIX: &str = "behalf_";
+/// No handle lives longer than this many seconds.
+pub const MAX_LIFE: u32 = 600;
+/// So many calls may be open at once in one pod.
+const MAX_OPEN: usize = 16 * 1024;
+/// Length of 16 bytes in base64url without padding.
+const RANDOM_LEN: usize = 22;
+
+type Digest = [u8; 32];
+
+/// A permitted call that is still open. Holds the caller's token, which goes to the provider only.
+pub struct OpenCall {
+    /// Who calls.
+    pub caller: Arc<Caller>,
+    /// The caller's token, as it came: the subject token of exchanges.
+    pub token: SecretString,
+    /// The tool that was permitted.
+    pub tool: ToolName,
+    /// Identifies the inbound request, for the records of what it leads to.
+    pub request_id: String,
+    /// When it was permitted.
+    pub opened: Timestamp,
+}
+
+impl OpenCall {
+    /// When the handle of this call ends at the latest.
+    #[must_use]
+    pub fn ends(&self) -> Timestamp {
+        self.caller.expires.min(self.opened.plus(MAX_LIFE))
+    }
+}
+
+impl fmt::Debug for OpenCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenCall").field("request_id", &self.request_id).finish_non_exhaustive()
+    }
+}
+
+/// Why a handle buys nothing. Made-up, ended and another pod's handles cannot be told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+pub enum HandleRefusal {
+    /// None came.
+    #[error("the request carries no handle")]
+    NoHandle,
+    /// No open call of this pod has it.
+    #[error("the handle belongs to no open call")]
+    UnknownHandle,
+    /// Its call is still open, but its time is over.
+    #[error("the handle has expired")]
+    HandleExpired,
+}
+
+impl HandleRefusal {
+    /// Stable name, for records, metrics and answers.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::NoHandle => "NoHandle",
+            Self::UnknownHandle => "UnknownHandle",
+            Self::HandleExpired => "HandleExpired",
+        }
+    }
+}
+
+/// Why no handle could be opened: the call must be refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// Too many calls are open.
+    #[error("too many calls are open")]
+    TooManyOpenCalls,
+    /// The random source failed.
+    #[error("the random source failed")]
+    NoRandom,
+}
+
+impl OpenError {
+    /// Stable name, for records and metrics.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::TooManyOpenCalls => "TooManyOpenCalls",
+            Self::NoRandom => "NoRandom",
+        }
+    }
+}
+
+/// The open handles of this pod. Clones are the same set.
+#[derive(Clone)]
+pub struct Handles {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    open: Mutex<HashMap<Digest, Entry>>,
+    random: SystemRandom,
+}
+
+struct Entry {
+    call: Arc<OpenCall>,
+    uses: Arc<AtomicU32>,
+}
+
+impl Default for Handles {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Handles {
+    /// An empty set.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { inner: Arc::new(Inner { open: Mutex::new(HashMap::new()), random: SystemRandom::new() }) }
+    }
+
+    /// Mints a handle for a permitted call. It ends when what is returned is dropped, at the latest at
+    /// [`OpenCall::ends`].
+    ///
+    /// # Errors
+    /// When too many calls are open or the random source fails: nothing was opened.
+    pub fn open(&self, call: OpenCall) -> Result<OpenHandle, OpenError> {
+        let mut random = Zeroizing::new([0_u8; 16]);
+        self.inner.random.fill(random.as_mut_slice()).map_err(|_| OpenError::NoRandom)?;
+        let text = Zeroizing::new(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(random.as_slice())));
+        let key = digest_of(&text);
+        let uses = Arc::new(AtomicU32::new(0));
+        let mut open = self.lock();
+        if open.len() >= MAX_OPEN {
+            return Err(OpenError::TooManyOpenCalls);
+        }
+        open.insert(key, Entry { call: Arc::new(call), uses: Arc::clone(&uses) });
+        drop(open);
+        Ok(OpenHandle { text, key, uses, handles: self.clone() })
+    }
+
+    /// The open call of a handle; counts the use.
+    ///
+    /// # Errors
+    /// When it is empty, of no open call, or over.
+    pub fn redeem(&self, text: &str, now: Timestamp) -> Result<Arc<OpenCall>, HandleRefusal> {
+        self.find(text, now, true)
+    }
+
+    /// Whether a handle is still good; counts nothing.
+    ///
+    /// # Errors
+    /// When it is empty, of no open call, or over.
+    pub fn check(&self, text: &str, now: Timestamp) -> Result<(), HandleRefusal> {
+        self.find(text, now, false).map(drop)
+    }
+
+    /// How many calls are open.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// True when no call is open.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn find(&self, text: &str, now: Timestamp, count: bool) -> Result<Arc<OpenCall>, HandleRefusal> {
+        if text.is_empty() {
+            return Err(HandleRefusal::NoHandle);
+        }
+        let open = self.lock();
+        let entry = open.get(&digest_of(text)).ok_or(HandleRefusal::UnknownHandle)?;
+        if now >= entry.call.ends() {
+            return Err(HandleRefusal::HandleExpired);
+        }
+        if count {
+            entry.uses.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(Arc::clone(&entry.call))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Entry>> {
+        // Nothing in the sections can leave the map half-changed, so a poisoned lock is still whole.
+        self.inner.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// True when the text is written like a handle, dead or alive, of this pod or another.
+#[must_use]
+pub fn is_handle_shaped(text: &str) -> bool {
+    text.strip_prefix(PREFIX).is_some_and(|rest| {
+        rest.len() == RANDOM_LEN && rest.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+    })
+}
+
+/// Keeps a handle alive; dropping it ends the handle at once.
+pub struct OpenHandle {
+    text: Zeroizing<String>,
+    key: Digest,
+    uses: Arc<AtomicU32>,
+    handles: Handles,
+}
+
+impl OpenHandle {
+    /// The handle, for the carriers towards the server. Never for a log or record.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// How often it has been redeemed.
+    #[must_use]
+    pub fn uses(&self) -> u32 {
+        self.uses.load(Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for OpenHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenHandle").finish_non_exhaustive()
+    }
+}
+
+impl Drop for OpenHandle {
+    fn drop(&mut self) {
+        let ended = self.handles.lock().remove(&self.key);
+        // The caller's token is wiped outside of the lock.
+        drop(ended);
+    }
+}
+
+fn digest_of(text: &str) -> Digest {
+    let mut out = [0; 32];
+    out.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
+    out
+}
