@@ -82,27 +82,21 @@ fn someone_may_call(case: &Case<'_>) -> Option<Problem> {
 
 fn url_usable(case: &Case<'_>) -> Option<Problem> {
     let server = case.identity().spec.servers.first()?;
-    let url = match net::plain(&server.url) {
-        Ok(url) => url,
-        Err(cause) => {
-            return Some(invalid(format!(
-                "The url of server {}: {} {cause}. Set the URL that callers use.",
-                server.name, server.url
-            )));
+    let named = format!("The url of server {}", server.name);
+    match net::plain(&server.url) {
+        Err(why) => Some(invalid(format!("{named}: {} {why}. Set the URL that callers use.", server.url))),
+        Ok(url) if url.scheme() == "https" || net::is_cluster_local(&url, &case.settings.cluster_domain) => {
+            None
         }
-    };
-    let secure = url.scheme() == "https" || net::is_cluster_local(&url, &case.settings.cluster_domain);
-    (!secure).then(|| {
-        Problem::new(
+        Ok(_) => Some(Problem::new(
             AcceptedReason::InsecureURL,
             format!(
-                "The url of server {} is plain http for a host outside the cluster ({}), so tokens could be read on the way. Use https, or the Service's own name: http://<service>.{}.svc/<path>",
-                server.name,
+                "{named} is plain http for a host outside the cluster ({}), so tokens could be read on the way. Use https, or the Service's own name: http://<service>.{}.svc/<path>",
                 server.url,
                 case.namespace()
             ),
-        )
-    })
+        )),
+    }
 }
 
 /// Two identities with one URL would take each other's tokens: the older keeps it.

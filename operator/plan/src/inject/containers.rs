@@ -171,7 +171,7 @@ pub(super) fn apply(spec: &mut PodSpec, planned: &[Container]) {
     spec.init_containers = Some(planned.iter().map(kept).chain(rest).collect());
 }
 
-/// Whether two containers are the same but for what LimitRanger and AlwaysPullImages may have set.
+/// Whether two containers are the same but for what `LimitRanger` and `AlwaysPullImages` may have set.
 pub(super) fn same(there: &Container, planned: &Container) -> bool {
     let bare =
         |container: &Container| Container { image_pull_policy: None, resources: None, ..container.clone() };
@@ -193,14 +193,13 @@ fn keeps_net_raw(container: &Container) -> bool {
         return false;
     }
     let Some(capabilities) = &security.capabilities else { return true };
-    let names = |list: &Option<Vec<String>>| {
-        list.iter().flatten().any(|name| {
-            let name = name.to_ascii_uppercase();
-            let name = name.strip_prefix("CAP_").unwrap_or(&name);
-            name == ALL || name == NET_RAW
-        })
-    };
-    !names(&capabilities.add) && !names(&capabilities.drop)
+    let added = capabilities.add.iter().flatten().any(|name| {
+        let name = name.to_ascii_uppercase();
+        matches!(name.strip_prefix("CAP_").unwrap_or(&name), ALL | NET_RAW)
+    });
+    // Any other spelling does not satisfy the admission policies, so the plain one is added beside it.
+    let dropped = capabilities.drop.iter().flatten().any(|name| matches!(name.as_str(), ALL | NET_RAW));
+    !added && !dropped
 }
 
 pub(super) fn drop_net_raw(container: &mut Container) {
