@@ -2,5 +2,6 @@
 pub mod cache;
 pub mod cluster;
 pub mod command;
+pub mod demo;
 pub mod images;
 pub mod progress;

@@ -16,12 +16,15 @@ enum Task {
     Cluster(xtask::cluster::Args),
     /// Container images from ordinary Dockerfiles
     Image(xtask::images::Args),
+    /// One tool call on behalf of a human, on real parts, ending in a table
+    Demo(xtask::demo::Args),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Cluster(args) => xtask::cluster::run(&args),
         Task::Image(args) => xtask::images::run(&args),
+        Task::Demo(args) => xtask::demo::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -43,6 +43,9 @@ pub const IMAGES: &[Package] = &[
     package("ca-certificates", "/etc/ssl/certs/ca-certificates.crt"),
 ];
 
+/// What Keycloak is fetched and run with.
+pub const JAVA: &[Package] = &[package("openjdk-17-jre-headless", "java"), package("maven", "mvn")];
+
 /// Installs what is missing of `wanted`, saying what.
 ///
 /// # Errors
