@@ -19,6 +19,7 @@ use behalf_policy::decision::ExchangeOrder;
 use behalf_policy::ids::Timestamp;
 use behalf_policy::record::Exchange;
 use behalf_policy::strict_json;
+use futures::FutureExt as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 
@@ -128,7 +129,7 @@ impl Exchanger {
             return Err(ExchangeError::SubjectNearExpiry);
         }
         let key = cache::key(bundle, policy, provider, order, call.token.expose_secret());
-        let exchange = async || self.exchange(provider, order, &call.token, now).await;
+        let exchange = || self.exchange(provider, order, &call.token, now).boxed();
         let (checked, how) = self.0.tokens.get(key, order, now, exchange).await?;
         Ok(Exchanged { checked, key, how })
     }

@@ -7,6 +7,8 @@ use behalf_policy::bundle::{Bundle, ClientAuthentication, Flavor, Policy, Provid
 use behalf_policy::decision::ExchangeOrder;
 use behalf_policy::ids::{Scope, Timestamp};
 use behalf_policy::record::Exchange;
+use futures::TryFutureExt as _;
+use futures::future::{BoxFuture, ready};
 use moka::Expiry;
 use moka::future::Cache;
 use moka::ops::compute::Op;
@@ -58,16 +60,15 @@ impl Tokens {
 
     /// The kept token of this key, or the one that `exchange` gets. Concurrent callers of one key share
     /// one exchange and its outcome; nothing is shared between keys.
-    pub(super) async fn get(
+    pub(super) async fn get<'a>(
         &self,
         key: Key,
         order: &ExchangeOrder,
         now: Timestamp,
-        exchange: impl AsyncFn() -> Result<Checked, ExchangeError>,
+        exchange: impl Fn() -> BoxFuture<'a, Result<Checked, ExchangeError>>,
     ) -> Result<(Arc<Checked>, Exchange), ExchangeError> {
         for _ in 0..2 {
-            let init = async { exchange().await.map(Arc::new) };
-            let entry = self.0.entry(key).or_try_insert_with(init).await.map_err(|e| *e)?;
+            let entry = self.0.entry(key).or_try_insert_with(exchange().map_ok(Arc::new)).await.map_err(|e| *e)?;
             let how = if entry.is_fresh() { Exchange::Made } else { Exchange::Cached };
             let checked = entry.into_value();
             if checked.is_good(order, now) {
@@ -82,11 +83,11 @@ impl Tokens {
     pub(super) async fn remove(&self, key: Key, gone: &Arc<Checked>) {
         self.0
             .entry(key)
-            .and_compute_with(|entry| async {
-                match entry {
+            .and_compute_with(|entry| {
+                ready(match entry {
                     Some(entry) if Arc::ptr_eq(entry.value(), gone) => Op::Remove,
                     _ => Op::Nop,
-                }
+                })
             })
             .await;
     }

@@ -1,0 +1,106 @@
+//! The egress listener: HTTP/1.1 on loopback, with limits.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{CONNECTION, TRANSFER_ENCODING};
+use http::{HeaderValue, Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use super::recording::Recording;
+use super::refusal::Refusal;
+use super::{Outbound, request_id};
+use crate::provider::http::{BoxError, OutgoingBody};
+
+/// So many connections are open at once.
+const MAX_CONNECTIONS: usize = 1024;
+/// No header block is larger than this many bytes (D26).
+const MAX_HEAD: usize = 64 * 1024;
+/// No head has more header fields than this.
+const MAX_FIELDS: usize = 128;
+/// A head must be whole within this time.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Serves the way out until it is dropped; then its connections end. The listener must be on loopback.
+pub async fn serve(listener: TcpListener, outbound: Arc<Outbound>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                // Whoever is not of this pod has no business here, whatever the listener was bound to.
+                Ok((_, peer)) if !peer.ip().is_loopback() => {}
+                Ok(_) if connections.len() >= MAX_CONNECTIONS => {
+                    tracing::warn!("a connection of the server was dropped: too many are open");
+                }
+                Ok((stream, _)) => drop(connections.spawn(connection(stream, Arc::clone(&outbound)))),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection of the server could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            },
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, outbound: Arc<Outbound>) {
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(|request| {
+        let outbound = Arc::clone(&outbound);
+        async move { Ok::<_, Infallible>(answer(outbound, request).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_FIELDS)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        if error.is_parse() {
+            // It was answered by the parser; it is recorded here, as every request is.
+            let mut recording = Recording::new(&outbound.audit, &request_id());
+            recording.decision("Refuse", Some("MalformedRequest"));
+            let status = if error.is_parse_too_large() { 431 } else { 400 };
+            if recording.finish(status).await.is_err() {
+                tracing::error!("a decision record was lost with its sink");
+            }
+        }
+    }
+}
+
+async fn answer(outbound: Arc<Outbound>, request: Request<Incoming>) -> Response<OutgoingBody> {
+    // Whatever follows a chunked body on this connection is not trusted to be a request of its own.
+    let chunked = request.headers().contains_key(TRANSFER_ENCODING);
+    let mut recording = Recording::new(&outbound.audit, &request_id());
+    recording.request(request.method(), request.headers());
+    let mut response = match outbound.answer(request, &mut recording).await {
+        Ok(response) => response,
+        Err(refusal) => {
+            if refusal.after_permit() {
+                recording.reason(refusal.reason());
+            } else {
+                recording.decision("Refuse", Some(refusal.reason()));
+            }
+            whole(refusal)
+        }
+    };
+    if recording.finish(response.status().as_u16()).await.is_err() {
+        response = whole(Refusal::NotRecorded);
+    }
+    if chunked {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+fn whole(refusal: Refusal) -> Response<OutgoingBody> {
+    refusal.response().map(|bytes| Full::new(bytes).map_err(BoxError::from).boxed_unsync())
+}
