@@ -1,0 +1,353 @@
+//! The composition root: chooses which parts exist and connects them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use behalf_crds::names;
+use behalf_plan::Settings;
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::ResourceRequirements;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::Client;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::{Args, Command, Role, RunArgs};
+use crate::certs::serving::{Serving, provider};
+use crate::certs::{Certificates, service_names};
+use crate::check;
+use crate::clock::Clock;
+use crate::health::{Pending, Readiness};
+use crate::http_server::{Handler, Server, respond, text};
+use crate::kube_io::apply::Apply;
+use crate::kube_io::caches::Caches;
+use crate::kube_io::events::Events;
+use crate::kube_io::gather::Gather;
+use crate::kube_io::secrets::Secrets;
+use crate::kube_io::status::Statuses;
+use crate::kube_io::webhook_config::WebhookConfiguration;
+use crate::metrics::Metrics;
+use crate::reconcile::{self, Context};
+use crate::resolv_conf;
+use crate::signing::SigningKeys;
+use crate::telemetry;
+use crate::webhook::mutate::Mutate;
+use crate::webhook::server::Webhook;
+
+/// Changes that may wait for the reconciler before the watches wait for it.
+const CHANGES: usize = 1024;
+/// How often the parameters of the admission policies are compared.
+const PARAMETERS_RECHECK: Duration = Duration::from_mins(10);
+/// How soon a failed write of them is repeated.
+const PARAMETERS_RETRY: Duration = Duration::from_secs(5);
+/// Key of the Secret under which the signing keys lie.
+const SIGNING_KEYS: &str = "keys.json";
+
+/// Does what the command line says.
+///
+/// # Errors
+/// It cannot be done; the message says why and what to change.
+pub fn main(args: Args) -> anyhow::Result<ExitCode> {
+    // Only the first call counts, and there is only one.
+    let _ = provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    match args.command {
+        Command::Run(args) => {
+            telemetry::start(&args.log_level, args.log_format)?;
+            runtime.block_on(async {
+                let client = connect().await?;
+                run(*args, client, terminated()?).await.map(|()| ExitCode::SUCCESS)
+            })
+        }
+        Command::Check(args) => runtime.block_on(async {
+            let all_well = check::check(&args, connect().await?).await;
+            Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }),
+    }
+}
+
+async fn connect() -> anyhow::Result<Client> {
+    Client::try_default()
+        .await
+        .context("cannot connect to the API server (in-cluster configuration or KUBECONFIG)")
+}
+
+fn terminated() -> anyhow::Result<impl Future<Output = ()>> {
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    })
+}
+
+/// Runs the operator until `end`.
+///
+/// # Errors
+/// It cannot start, or a part of it ended by itself.
+pub async fn run(args: RunArgs, client: Client, end: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let (metrics, readiness) = (Arc::new(Metrics::default()), Readiness::default());
+    let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
+    let health = Server::bind(args.health_address).await.context("cannot listen for probes")?;
+    let scrapes = Server::bind(args.metrics_address).await.context("cannot listen for metrics scrapes")?;
+    tasks.spawn(health.serve(Probes(readiness.clone()), stop.clone()));
+    tasks.spawn(scrapes.serve(Scrapes(Arc::clone(&metrics)), stop.clone()));
+
+    let pending = readiness.wait_for("signing keys");
+    let keys = Secrets::new(client.clone(), &args.namespace, names::MANAGER_BUNDLE);
+    let keys = Arc::new(signing_keys(&keys).await?);
+    tracing::info!(?keys, "loaded the signing keys");
+    drop(pending);
+    let settings = Arc::new(settings(&args, &keys)?);
+    let (caches, writers) = Caches::new();
+    let gather = Gather::new(client.clone(), caches.clone(), Arc::clone(&keys));
+    let parts = Parts { args, client, metrics, readiness, stop, settings, gather, keys };
+
+    let (sender, changes) = mpsc::channel(CHANGES);
+    let reconciles = parts.args.roles.contains(&Role::Reconcile);
+    let watched = reconciles.then_some(sender);
+    writers.watch(&parts.client, &caches, watched, &parts.metrics, &parts.stop, &mut tasks);
+    let pending = parts.readiness.wait_for("caches");
+    if reconciles {
+        parts.reconcile(changes, pending, &mut tasks);
+    } else {
+        tasks.spawn(filled(caches, pending, parts.stop.clone()));
+    }
+    if parts.args.roles.contains(&Role::Webhook) {
+        parts.webhook(&mut tasks).await?;
+    }
+    supervise(tasks, parts.stop, end).await
+}
+
+/// What the roles are made of.
+struct Parts {
+    args: RunArgs,
+    client: Client,
+    metrics: Arc<Metrics>,
+    readiness: Readiness,
+    stop: CancellationToken,
+    settings: Arc<Settings>,
+    gather: Gather,
+    keys: Arc<SigningKeys>,
+}
+
+impl Parts {
+    fn reconcile(
+        &self,
+        changes: mpsc::Receiver<crate::kube_io::caches::Change>,
+        pending: Pending,
+        tasks: &mut JoinSet<()>,
+    ) {
+        let apply = Apply::new(self.client.clone(), Arc::clone(&self.metrics));
+        let parameters = parameters(&self.args, &self.settings);
+        let namespace = self.args.namespace.clone();
+        tasks.spawn(keep_parameters(apply.clone(), namespace, parameters, self.stop.clone()));
+        let context = Context {
+            gather: self.gather.clone(),
+            apply,
+            statuses: Statuses::new(self.client.clone(), Arc::clone(&self.metrics)),
+            events: Events::new(self.client.clone(), self.args.pod_name.clone(), Arc::clone(&self.metrics)),
+            keys: Arc::clone(&self.keys),
+            settings: Arc::clone(&self.settings),
+            clock: Clock::System,
+            metrics: Arc::clone(&self.metrics),
+        };
+        tasks.spawn(reconcile::run(Arc::new(context), changes, pending, self.stop.clone()));
+    }
+
+    async fn webhook(&self, tasks: &mut JoinSet<()>) -> anyhow::Result<()> {
+        let RunArgs { namespace, webhook_service, webhook_host, webhook_configuration, .. } = &self.args;
+        let serving = Arc::new(Serving::default());
+        let server =
+            Server::bind(self.args.webhook_address).await.context("cannot listen for admission reviews")?;
+        let server = server.with_tls(serving.server_config()?);
+        let (authorities, trusted) = watch::channel(None);
+        let secrets = Secrets::new(self.client.clone(), namespace, names::MANAGER_WEBHOOK_CERTS);
+        let mut hosts = service_names(webhook_service, namespace, &self.settings.cluster_domain);
+        hosts.extend(webhook_host.iter().cloned());
+        let certificates = Certificates {
+            secrets: secrets.clone(),
+            secret: names::SECRET_WEBHOOK_CERTS.to_owned(),
+            names: hosts,
+            clock: Clock::System,
+            serving,
+            authorities,
+            metrics: Arc::clone(&self.metrics),
+        };
+        tasks.spawn(certificates.keep(self.readiness.wait_for("certificate"), self.stop.clone()));
+        let configuration = WebhookConfiguration::new(
+            self.client.clone(),
+            webhook_configuration,
+            secrets,
+            Arc::clone(&self.metrics),
+        );
+        tasks.spawn(configuration.keep(trusted, self.stop.clone()));
+        let webhook = Webhook {
+            mutate: Mutate::new(self.gather.clone(), Arc::clone(&self.settings), Arc::clone(&self.metrics)),
+            readiness: self.readiness.clone(),
+            metrics: Arc::clone(&self.metrics),
+        };
+        tasks.spawn(server.serve(webhook, self.stop.clone()));
+        Ok(())
+    }
+}
+
+/// Waits for the end, or for a part that ends by itself: then the process ends, and is started again whole.
+async fn supervise(
+    mut tasks: JoinSet<()>,
+    stop: CancellationToken,
+    end: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let ended = tokio::select! {
+        () = end => None,
+        ended = tasks.join_next() => ended,
+    };
+    tracing::info!("stopping");
+    stop.cancel();
+    while tasks.join_next().await.is_some() {}
+    match ended {
+        None => Ok(()),
+        Some(Ok(())) => bail!("a part of the operator ended"),
+        Some(Err(error)) => Err(error).context("a part of the operator broke off"),
+    }
+}
+
+/// The signing keys from their Secret, made if there are none. Whoever creates the Secret first decides.
+async fn signing_keys(secrets: &Secrets) -> anyhow::Result<SigningKeys> {
+    for _ in 0..3 {
+        if let Some(found) =
+            secrets.get(names::SECRET_SIGNING_KEYS).await.context("cannot read the signing keys")?
+        {
+            let stored = found.data.get(SIGNING_KEYS).map(|it| it.0.as_slice()).unwrap_or_default();
+            return Ok(SigningKeys::from_stored(stored)?);
+        }
+        let keys = SigningKeys::generate()?;
+        let data = [(SIGNING_KEYS.to_owned(), ByteString(keys.to_stored()?.to_vec()))].into();
+        if secrets.create(names::SECRET_SIGNING_KEYS, data).await.context("cannot store the signing keys")? {
+            tracing::info!("made the signing keys");
+            return Ok(keys);
+        }
+    }
+    bail!("the Secret {} comes and goes", names::SECRET_SIGNING_KEYS)
+}
+
+fn settings(args: &RunArgs, keys: &SigningKeys) -> anyhow::Result<Settings> {
+    let (mut nameservers, mut cluster_domain) = (args.nameserver.clone(), args.cluster_domain.clone());
+    if nameservers.is_empty() || cluster_domain.is_none() {
+        let text = std::fs::read_to_string(&args.resolv_conf).with_context(|| {
+            format!("cannot read {} (or set --nameserver and --cluster-domain)", args.resolv_conf.display())
+        })?;
+        let found = resolv_conf::parse(&text);
+        if nameservers.is_empty() {
+            nameservers = found.nameservers;
+        }
+        cluster_domain = cluster_domain.or(found.cluster_domain);
+    }
+    if nameservers.is_empty() {
+        bail!("no nameserver in {}; set --nameserver", args.resolv_conf.display());
+    }
+    let Some(cluster_domain) = cluster_domain else {
+        bail!("no svc.<domain> in the search list of {}; set --cluster-domain", args.resolv_conf.display());
+    };
+    let quantities = |pairs: &[(&str, &String)]| -> Option<BTreeMap<String, Quantity>> {
+        Some(pairs.iter().map(|(key, value)| ((*key).to_owned(), Quantity((*value).clone()))).collect())
+    };
+    Ok(Settings {
+        sidecar_image: args.sidecar_image.clone(),
+        sidecar_pull_policy: args.sidecar_pull_policy.clone(),
+        bundle_keys: keys.public_arguments(),
+        nameservers,
+        cluster_domain,
+        system_namespace: args.namespace.clone(),
+        resources: ResourceRequirements {
+            requests: quantities(&[
+                ("cpu", &args.sidecar_cpu_request),
+                ("memory", &args.sidecar_memory_request),
+            ]),
+            limits: quantities(&[("memory", &args.sidecar_memory_limit)]),
+            ..ResourceRequirements::default()
+        },
+    })
+}
+
+/// What the admission policies compare pods to. Lists have one value a line.
+fn parameters(args: &RunArgs, settings: &Settings) -> BTreeMap<String, String> {
+    let images: BTreeSet<_> = args.previous_sidecar_image.iter().filter(|it| !it.is_empty()).collect();
+    let images: Vec<_> = [&settings.sidecar_image]
+        .into_iter()
+        .chain(images.into_iter().filter(|it| **it != settings.sidecar_image))
+        .map(String::as_str)
+        .collect();
+    [
+        ("sidecarImages", images.join("\n")),
+        ("bundleKeys", settings.bundle_keys.join("\n")),
+        ("nameservers", settings.nameservers.join("\n")),
+        ("clusterDomain", settings.cluster_domain.clone()),
+        ("systemNamespace", settings.system_namespace.clone()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into()
+}
+
+async fn keep_parameters(
+    apply: Apply,
+    namespace: String,
+    parameters: BTreeMap<String, String>,
+    stop: CancellationToken,
+) {
+    loop {
+        let wait = match apply.admission_parameters(&namespace, parameters.clone()).await {
+            Ok(_) => PARAMETERS_RECHECK,
+            Err(error) => {
+                tracing::error!(error = %error, "cannot write the parameters of the admission policies");
+                PARAMETERS_RETRY
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+async fn filled(caches: Caches, pending: Pending, stop: CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => return,
+        filled = caches.filled() => if filled.is_err() { return },
+    }
+    drop(pending);
+    stop.cancelled().await;
+}
+
+struct Probes(Readiness);
+
+impl Handler for Probes {
+    async fn handle(&self, request: Request<Bytes>) -> Response<Bytes> {
+        self.0.respond(&request)
+    }
+}
+
+struct Scrapes(Arc<Metrics>);
+
+impl Handler for Scrapes {
+    async fn handle(&self, request: Request<Bytes>) -> Response<Bytes> {
+        if request.method() != Method::GET || request.uri().path() != "/metrics" {
+            return text(StatusCode::NOT_FOUND, "not found\n");
+        }
+        let open_metrics =
+            HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+        match self.0.encode() {
+            Ok(body) => respond(StatusCode::OK, open_metrics, body.into()),
+            Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "cannot be written\n"),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Flags, each with its twin in the environment.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use behalf_crds::names;
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::telemetry::LogFormat;
+
+/// The Behalf operator.
+#[derive(Debug, Parser)]
+#[command(name = "behalf-operator", version, about)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the operator.
+    Run(Box<RunArgs>),
+    /// Check from inside the cluster that Behalf is installed and answers (the chart's test).
+    Check(CheckArgs),
+}
+
+/// What a process of the operator does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// Write bundles, statuses and the parameters of the admission policies. One process at a time.
+    Reconcile,
+    /// Answer the API server. As many as you like.
+    Webhook,
+}
+
+/// Flags of `run`.
+#[derive(Clone, Debug, Parser)]
+pub struct RunArgs {
+    /// The operator's own namespace.
+    #[arg(long, env = "POD_NAMESPACE", default_value = names::SYSTEM_NAMESPACE)]
+    pub namespace: String,
+    /// Name of the operator's pod, for Events.
+    #[arg(long, env = "POD_NAME")]
+    pub pod_name: Option<String>,
+    /// What this process does.
+    #[arg(long, env = "BEHALF_ROLES", value_delimiter = ',', default_values = ["reconcile", "webhook"])]
+    pub roles: Vec<Role>,
+
+    /// Image of the sidecar, best by digest.
+    #[arg(long, env = "BEHALF_SIDECAR_IMAGE")]
+    pub sidecar_image: String,
+    /// imagePullPolicy of the sidecar.
+    #[arg(long, env = "BEHALF_SIDECAR_PULL_POLICY", default_value = "IfNotPresent")]
+    pub sidecar_pull_policy: String,
+    /// A further image that pods may still be made with, such as the previous one during an upgrade (repeat it for more).
+    #[arg(long, env = "BEHALF_PREVIOUS_SIDECAR_IMAGE", value_delimiter = ',')]
+    pub previous_sidecar_image: Vec<String>,
+    /// CPU the sidecar asks for.
+    #[arg(long, env = "BEHALF_SIDECAR_CPU_REQUEST", default_value = "10m")]
+    pub sidecar_cpu_request: String,
+    /// Memory the sidecar asks for.
+    #[arg(long, env = "BEHALF_SIDECAR_MEMORY_REQUEST", default_value = "32Mi")]
+    pub sidecar_memory_request: String,
+    /// Memory the sidecar may use at most.
+    #[arg(long, env = "BEHALF_SIDECAR_MEMORY_LIMIT", default_value = "128Mi")]
+    pub sidecar_memory_limit: String,
+    /// A nameserver for the sidecars (repeat it for more); absent: those of the operator's own pod.
+    #[arg(long, env = "BEHALF_NAMESERVER", value_delimiter = ',')]
+    pub nameserver: Vec<String>,
+    /// Domain of the cluster; absent: that of the operator's own pod.
+    #[arg(long, env = "BEHALF_CLUSTER_DOMAIN")]
+    pub cluster_domain: Option<String>,
+    /// Where the operator's own pod has its nameservers and search list.
+    #[arg(long, env = "BEHALF_RESOLV_CONF", default_value = "/etc/resolv.conf")]
+    pub resolv_conf: PathBuf,
+
+    /// Where the webhook listens (HTTPS).
+    #[arg(long, env = "BEHALF_WEBHOOK_ADDRESS", default_value = "0.0.0.0:9443")]
+    pub webhook_address: SocketAddr,
+    /// Where the probes are answered (HTTP).
+    #[arg(long, env = "BEHALF_HEALTH_ADDRESS", default_value = "0.0.0.0:8081")]
+    pub health_address: SocketAddr,
+    /// Where metrics are served (HTTP).
+    #[arg(long, env = "BEHALF_METRICS_ADDRESS", default_value = "0.0.0.0:8080")]
+    pub metrics_address: SocketAddr,
+    /// Service in front of the webhook.
+    #[arg(long, env = "BEHALF_WEBHOOK_SERVICE", default_value = names::WEBHOOK_SERVICE)]
+    pub webhook_service: String,
+    /// A further name or address under which the API server reaches the webhook (repeat it for more).
+    #[arg(long, env = "BEHALF_WEBHOOK_HOST", value_delimiter = ',')]
+    pub webhook_host: Vec<String>,
+    /// The `MutatingWebhookConfiguration` to keep the authority in.
+    #[arg(long, env = "BEHALF_WEBHOOK_CONFIGURATION", default_value = names::WEBHOOK_CONFIGURATION)]
+    pub webhook_configuration: String,
+
+    /// What is logged: error, warn, info, debug, or a filter such as `behalf_operator=debug,info`.
+    #[arg(long, env = "BEHALF_LOG_LEVEL", default_value = "info")]
+    pub log_level: String,
+    /// How it is logged.
+    #[arg(long, env = "BEHALF_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
+    pub log_format: LogFormat,
+}
+
+/// Flags of `check`.
+#[derive(Clone, Debug, Parser)]
+pub struct CheckArgs {
+    /// The operator's namespace.
+    #[arg(long, env = "POD_NAMESPACE", default_value = names::SYSTEM_NAMESPACE)]
+    pub namespace: String,
+    /// Service in front of the webhook.
+    #[arg(long, env = "BEHALF_WEBHOOK_SERVICE", default_value = names::WEBHOOK_SERVICE)]
+    pub webhook_service: String,
+    /// Where to reach it, if not at port 443 of the Service.
+    #[arg(long, env = "BEHALF_WEBHOOK_ADDRESS")]
+    pub webhook_address: Option<SocketAddr>,
+    /// The `MutatingWebhookConfiguration`.
+    #[arg(long, env = "BEHALF_WEBHOOK_CONFIGURATION", default_value = names::WEBHOOK_CONFIGURATION)]
+    pub webhook_configuration: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn flags_are_well_formed() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_of_run_has_a_twin() {
+        let command = Args::command();
+        let run = command.find_subcommand("run").unwrap();
+        for flag in run.get_arguments().filter(|it| !["help", "version"].contains(&it.get_id().as_str())) {
+            let twin = flag.get_env().map(|it| it.to_string_lossy().into_owned());
+            let expected = match flag.get_id().as_str() {
+                "namespace" => "POD_NAMESPACE".to_owned(),
+                "pod_name" => "POD_NAME".to_owned(),
+                id => format!("BEHALF_{}", id.to_uppercase()),
+            };
+            assert_eq!(twin, Some(expected));
+        }
+    }
+
+    #[test]
+    fn lists_are_split_and_both_roles_are_the_default() {
+        let parse = |more: &[&str]| {
+            let base = ["behalf-operator", "run", "--sidecar-image", "x@sha256:0"];
+            match Args::parse_from(base.iter().chain(more)).command {
+                Command::Run(run) => run,
+                Command::Check(_) => panic!(),
+            }
+        };
+        assert_eq!(parse(&[]).roles, [Role::Reconcile, Role::Webhook]);
+        assert_eq!(parse(&["--roles", "webhook"]).roles, [Role::Webhook]);
+        assert_eq!(
+            parse(&["--nameserver", "10.0.0.1", "--nameserver=10.0.0.2,10.0.0.3"]).nameserver.len(),
+            3
+        );
+        assert!(Args::try_parse_from(["behalf-operator", "run"]).is_err(), "an image is needed");
+        assert!(
+            Args::try_parse_from(["behalf-operator", "run", "--sidecar-image", "x", "--roles", "boss"])
+                .is_err()
+        );
+    }
+}

@@ -1,0 +1,263 @@
+//! Copies of what the API server holds, kept current by one watch per kind, and word of every change.
+//!
+//! The reconciler and the webhook read the same copies. A copy may lag; whoever needs certainty asks the API server.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use behalf_crds::names;
+use behalf_crds::v1alpha1::{AgentIdentity, IdentityProvider, ScopeCatalog};
+use behalf_plan::bundle_object;
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
+use kube::api::Api;
+use kube::core::DeserializeGuard;
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::reflector::store::{Store, Writer, WriterDropped, store};
+use kube::runtime::watcher::{Config, Event, watcher};
+use kube::{Client, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::Metrics;
+
+/// An `AgentIdentity`, or the metadata of one that cannot be read.
+pub type GuardedIdentity = DeserializeGuard<AgentIdentity>;
+/// A `ScopeCatalog`, or the metadata of one that cannot be read.
+pub type GuardedCatalog = DeserializeGuard<ScopeCatalog>;
+/// An `IdentityProvider`, or the metadata of one that cannot be read.
+pub type GuardedProvider = DeserializeGuard<IdentityProvider>;
+
+/// What happened to an object: what it was and what it is now.
+#[derive(Debug)]
+pub enum Change {
+    /// A copy was filled anew: anything may have changed.
+    Everything,
+    /// An identity.
+    Identity(Was<GuardedIdentity>),
+    /// A catalogue.
+    Catalog(Was<GuardedCatalog>),
+    /// A provider.
+    Provider(Was<GuardedProvider>),
+    /// A namespace.
+    Namespace(Was<Namespace>),
+    /// A pod with our label.
+    Pod(Was<Pod>),
+    /// A bundle.
+    Bundle(Was<ConfigMap>),
+}
+
+/// An object before and after; at least one is there.
+#[derive(Debug)]
+pub struct Was<K> {
+    /// Before; none if it is new.
+    pub old: Option<Arc<K>>,
+    /// After; none if it is gone.
+    pub new: Option<Arc<K>>,
+}
+
+impl<K> Was<K> {
+    /// Both, as far as they are there.
+    pub fn both(&self) -> impl Iterator<Item = &K> {
+        self.old.iter().chain(&self.new).map(AsRef::as_ref)
+    }
+}
+
+/// The copies.
+#[derive(Clone)]
+pub struct Caches {
+    /// All identities.
+    pub identities: Store<GuardedIdentity>,
+    /// All catalogues.
+    pub catalogs: Store<GuardedCatalog>,
+    /// All providers.
+    pub providers: Store<GuardedProvider>,
+    /// All namespaces.
+    pub namespaces: Store<Namespace>,
+    /// Pods that carry our label.
+    pub pods: Store<Pod>,
+    /// Bundles.
+    pub bundles: Store<ConfigMap>,
+}
+
+/// The ends at which [`Caches`] are filled.
+pub struct Writers {
+    identities: Writer<GuardedIdentity>,
+    catalogs: Writer<GuardedCatalog>,
+    providers: Writer<GuardedProvider>,
+    namespaces: Writer<Namespace>,
+    pods: Writer<Pod>,
+    bundles: Writer<ConfigMap>,
+}
+
+impl Caches {
+    /// Empty copies and the ends at which they are filled.
+    #[must_use]
+    pub fn new() -> (Self, Writers) {
+        let (identities, to_identities) = store();
+        let (catalogs, to_catalogs) = store();
+        let (providers, to_providers) = store();
+        let (namespaces, to_namespaces) = store();
+        let (pods, to_pods) = store();
+        let (bundles, to_bundles) = store();
+        (
+            Self { identities, catalogs, providers, namespaces, pods, bundles },
+            Writers {
+                identities: to_identities,
+                catalogs: to_catalogs,
+                providers: to_providers,
+                namespaces: to_namespaces,
+                pods: to_pods,
+                bundles: to_bundles,
+            },
+        )
+    }
+
+    /// Waits until every copy was filled once.
+    ///
+    /// # Errors
+    /// A watch ended; the process is about to end too.
+    pub async fn filled(&self) -> Result<(), WriterDropped> {
+        let Self { identities, catalogs, providers, namespaces, pods, bundles } = self;
+        identities.wait_until_ready().await?;
+        catalogs.wait_until_ready().await?;
+        providers.wait_until_ready().await?;
+        namespaces.wait_until_ready().await?;
+        pods.wait_until_ready().await?;
+        bundles.wait_until_ready().await
+    }
+}
+
+impl Writers {
+    /// Starts the watches, each a task that ends with `stop`. `changes` gets word of every change; none: nobody asks.
+    pub fn watch(
+        self,
+        client: &Client,
+        caches: &Caches,
+        changes: Option<mpsc::Sender<Change>>,
+        metrics: &Arc<Metrics>,
+        stop: &CancellationToken,
+        tasks: &mut JoinSet<()>,
+    ) {
+        let Self { identities, catalogs, providers, namespaces, pods, bundles } = self;
+        let (all, labelled) = (Config::default(), Config::default().labels(names::LABEL_AGENT_IDENTITY));
+        let ours = Config::default().labels(&bundle_object::selector());
+        let watch =
+            Watch { client: client.clone(), changes, metrics: Arc::clone(metrics), stop: stop.clone() };
+        tasks.spawn(watch.clone().run(all.clone(), identities, caches.identities.clone(), Change::Identity));
+        tasks.spawn(watch.clone().run(all.clone(), catalogs, caches.catalogs.clone(), Change::Catalog));
+        tasks.spawn(watch.clone().run(all.clone(), providers, caches.providers.clone(), Change::Provider));
+        tasks.spawn(watch.clone().run(all, namespaces, caches.namespaces.clone(), Change::Namespace));
+        tasks.spawn(watch.clone().run(labelled, pods, caches.pods.clone(), Change::Pod));
+        tasks.spawn(watch.run(ours, bundles, caches.bundles.clone(), Change::Bundle));
+    }
+}
+
+/// What all watches share.
+#[derive(Clone)]
+struct Watch {
+    client: Client,
+    changes: Option<mpsc::Sender<Change>>,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+}
+
+impl Watch {
+    /// Keeps one copy current. A watch that fails is started again, with increasing pauses.
+    async fn run<K>(
+        self,
+        config: Config,
+        mut writer: Writer<K>,
+        store: Store<K>,
+        change: fn(Was<K>) -> Change,
+    ) where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    {
+        let events = watcher(Api::<K>::all(self.client.clone()), config).default_backoff();
+        let mut events = std::pin::pin!(events);
+        loop {
+            let event = tokio::select! {
+                () = self.stop.cancelled() => return,
+                event = events.next() => event,
+            };
+            match event {
+                None => return,
+                Some(Ok(event)) => {
+                    // Who owns which field is of no interest here and makes up half of an object.
+                    let event = event.modify(|object| object.managed_fields_mut().clear());
+                    let word = update(&event, &mut writer, &store, change);
+                    if let (Some(word), Some(changes)) = (word, &self.changes)
+                        && changes.send(word).await.is_err()
+                    {
+                        return;
+                    }
+                }
+                Some(Err(error)) => {
+                    self.metrics.watch_failures.inc();
+                    tracing::warn!(kind = %K::kind(&()), error = %error, "cannot watch");
+                }
+            }
+        }
+    }
+}
+
+/// Updates the copy, and only then says what changed: whoever hears of it finds it there.
+fn update<K>(
+    event: &Event<K>,
+    writer: &mut Writer<K>,
+    store: &Store<K>,
+    change: fn(Was<K>) -> Change,
+) -> Option<Change>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let (Event::Apply(object) | Event::Delete(object)) = event else {
+        writer.apply_watcher_event(event);
+        return matches!(event, Event::InitDone).then_some(Change::Everything);
+    };
+    let key = ObjectRef::from_obj(object);
+    let old = store.get(&key);
+    writer.apply_watcher_event(event);
+    let new = store.get(&key);
+    let old = if old.is_none() && new.is_none() { Some(Arc::new(object.clone())) } else { old };
+    Some(change(Was { old, new }))
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+    use super::*;
+
+    fn namespace(name: &str, version: &str) -> Namespace {
+        let metadata = ObjectMeta {
+            name: Some(name.into()),
+            resource_version: Some(version.into()),
+            ..ObjectMeta::default()
+        };
+        Namespace { metadata, ..Namespace::default() }
+    }
+
+    fn versions(change: Option<Change>) -> (Option<String>, Option<String>) {
+        let Some(Change::Namespace(was)) = change else { panic!("{change:?}") };
+        let version = |it: Option<Arc<Namespace>>| it.and_then(|it| it.metadata.resource_version.clone());
+        (version(was.old), version(was.new))
+    }
+
+    #[test]
+    fn word_of_a_change_comes_with_before_and_after_and_the_copy_is_current_by_then() {
+        let (store, mut writer) = store::<Namespace>();
+        let mut put = |event| update(&event, &mut writer, &store, Change::Namespace);
+        assert!(put(Event::Init).is_none());
+        assert!(put(Event::InitApply(namespace("hr", "1"))).is_none());
+        assert!(matches!(put(Event::InitDone), Some(Change::Everything)));
+        assert_eq!(versions(put(Event::Apply(namespace("hr", "2")))), (Some("1".into()), Some("2".into())));
+        assert_eq!(versions(put(Event::Apply(namespace("it", "3")))), (None, Some("3".into())));
+        assert_eq!(versions(put(Event::Delete(namespace("hr", "4")))), (Some("2".into()), None));
+        assert_eq!(versions(put(Event::Delete(namespace("no", "5")))), (Some("5".into()), None));
+        assert_eq!(store.len(), 1);
+    }
+}

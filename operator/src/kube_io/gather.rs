@@ -1,0 +1,261 @@
+//! What a plan needs, read: from the copies where they are good enough, from the API server where they are not.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use behalf_crds::names;
+use behalf_crds::v1alpha1::{AgentIdentity, IdentityProvider};
+use behalf_plan::{Gathered, LastBundle, PodFacts, bundle_object, pod_facts};
+use behalf_policy::bundle::signed::SignedBundle;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, ServiceAccount};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::api::{Api, ApiResource, DynamicObject};
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Client, Error, Resource};
+use serde::Deserialize;
+
+use super::caches::{Caches, GuardedCatalog, GuardedIdentity, GuardedProvider};
+use crate::signing::{SigningKeys, payload_digest};
+
+/// Reads.
+#[derive(Clone)]
+pub struct Gather {
+    client: Client,
+    caches: Caches,
+    keys: Arc<SigningKeys>,
+}
+
+/// The bundle object of an identity, as far as it can be read.
+#[derive(Clone, Debug, Default)]
+pub struct SeenBundle {
+    /// The object; none if there is none.
+    pub object: Option<Arc<ConfigMap>>,
+    /// What it says, if one of our keys signed it.
+    pub last: Option<LastBundle>,
+    /// Whether nothing but its content could call for writing it again: every key we sign with signed it, and it carries
+    /// the labels by which it is found.
+    pub intact: bool,
+    /// Serial of a content that we did not sign, as far as it can be read. Ours has to be greater all the same: it may be
+    /// ours from before the keys were lost.
+    pub foreign_serial: Option<u64>,
+}
+
+impl Gather {
+    /// Reads from `caches`, and with `client` what they do not hold. Bundles are verified with `keys`.
+    #[must_use]
+    pub fn new(client: Client, caches: Caches, keys: Arc<SigningKeys>) -> Self {
+        Self { client, caches, keys }
+    }
+
+    /// The copies.
+    #[must_use]
+    pub fn caches(&self) -> &Caches {
+        &self.caches
+    }
+
+    /// An identity, or what is left of one that cannot be read.
+    #[must_use]
+    pub fn identity(&self, namespace: &str, name: &str) -> Option<Arc<GuardedIdentity>> {
+        self.caches.identities.get(&ObjectRef::new(name).within(namespace))
+    }
+
+    /// A catalogue, or what is left of one that cannot be read.
+    #[must_use]
+    pub fn catalog(&self, name: &str) -> Option<Arc<GuardedCatalog>> {
+        self.caches.catalogs.get(&ObjectRef::new(name))
+    }
+
+    /// A provider, or what is left of one that cannot be read.
+    #[must_use]
+    pub fn provider(&self, name: &str) -> Option<Arc<GuardedProvider>> {
+        self.caches.providers.get(&ObjectRef::new(name))
+    }
+
+    /// The bundle object of an identity.
+    #[must_use]
+    pub fn bundle(&self, namespace: &str, name: &str) -> SeenBundle {
+        let key = ObjectRef::new(&names::bundle_configmap(name)).within(namespace);
+        self.see(self.caches.bundles.get(&key))
+    }
+
+    /// Reads a bundle object.
+    #[must_use]
+    pub fn see(&self, object: Option<Arc<ConfigMap>>) -> SeenBundle {
+        let Some(text) = object.as_deref().and_then(bundle_object::signed) else {
+            return SeenBundle { object, ..SeenBundle::default() };
+        };
+        let last = self
+            .keys
+            .open(text)
+            .ok()
+            .map(|(payload, document)| LastBundle { document, digest: payload_digest(&payload) });
+        let foreign_serial = if last.is_none() { unverified_serial(text) } else { None };
+        let intact =
+            last.is_some() && self.keys.all_signed(text) && object.as_deref().is_some_and(is_labelled);
+        SeenBundle { object, last, intact, foreign_serial }
+    }
+
+    /// Everything the plan of an identity depends on.
+    ///
+    /// # Errors
+    /// The API server cannot be asked.
+    pub async fn everything(
+        &self,
+        identity: &AgentIdentity,
+        last_bundle: Option<LastBundle>,
+    ) -> Result<Gathered, Error> {
+        let namespace = identity.metadata.namespace.as_deref().unwrap_or_default();
+        let account = &identity.spec.service_account_name;
+        let accounts = Api::<ServiceAccount>::namespaced(self.client.clone(), namespace);
+        Ok(Gathered {
+            identity: identity.clone(),
+            namespace: self.namespace(namespace).await?.unwrap_or_default(),
+            catalog: self.catalog(&identity.spec.catalog_ref.name).and_then(|it| readable(&it)),
+            providers: self.providers(identity),
+            siblings: self.siblings(identity),
+            service_account: accounts.get_opt(account).await?,
+            pods: self.pods(identity),
+            last_bundle,
+        })
+    }
+
+    /// The namespace: from the copies, else from the API server.
+    ///
+    /// # Errors
+    /// The API server cannot be asked.
+    pub async fn namespace(&self, name: &str) -> Result<Option<Namespace>, Error> {
+        match self.caches.namespaces.get(&ObjectRef::new(name)) {
+            Some(held) => Ok(Some(held.as_ref().clone())),
+            None => self.namespace_now(name).await,
+        }
+    }
+
+    /// The namespace as it is now.
+    ///
+    /// # Errors
+    /// The API server cannot be asked.
+    pub async fn namespace_now(&self, name: &str) -> Result<Option<Namespace>, Error> {
+        Api::<Namespace>::all(self.client.clone()).get_opt(name).await
+    }
+
+    /// The identity as it is now; none if there is none. One that cannot be read counts as one that is there.
+    ///
+    /// # Errors
+    /// The API server cannot be asked.
+    pub async fn identity_now(&self, namespace: &str, name: &str) -> Result<Option<GuardedIdentity>, Error> {
+        Api::<GuardedIdentity>::namespaced(self.client.clone(), namespace).get_opt(name).await
+    }
+
+    /// A provider as it is now.
+    ///
+    /// # Errors
+    /// The API server cannot be asked.
+    pub async fn provider_now(&self, name: &str) -> Result<Option<GuardedProvider>, Error> {
+        Api::<GuardedProvider>::all(self.client.clone()).get_opt(name).await
+    }
+
+    /// The providers an identity names, as far as the copies hold them.
+    #[must_use]
+    pub fn providers(&self, identity: &AgentIdentity) -> BTreeMap<String, IdentityProvider> {
+        let names = identity.spec.identity_providers.iter().map(|entry| entry.name.as_str());
+        names.filter_map(|name| Some((name.to_owned(), readable(&*self.provider(name)?)?))).collect()
+    }
+
+    /// The conditions of an object that cannot be read, so that what does not change is not written again.
+    ///
+    /// # Errors
+    /// The API server cannot be asked.
+    pub async fn conditions<K>(&self, object: &K) -> Result<Vec<Condition>, Error>
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        let (resource, meta) = (ApiResource::erase::<K>(&()), object.meta());
+        let api: Api<DynamicObject> = match meta.namespace.as_deref() {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
+            None => Api::all_with(self.client.clone(), &resource),
+        };
+        let found = api.get_opt(meta.name.as_deref().unwrap_or_default()).await?;
+        let conditions = found.and_then(|found| found.data.pointer("/status/conditions").cloned());
+        Ok(conditions.and_then(|it| serde_json::from_value(it).ok()).unwrap_or_default())
+    }
+
+    /// Others that might have the same URL or account; the plan says whether they do.
+    fn siblings(&self, identity: &AgentIdentity) -> Vec<AgentIdentity> {
+        let own: Vec<_> = identity.spec.servers.iter().map(|server| host(&server.url)).collect();
+        let related = |other: &AgentIdentity| {
+            let same_account = other.metadata.namespace == identity.metadata.namespace
+                && other.spec.service_account_name == identity.spec.service_account_name;
+            let same_host = other.spec.servers.iter().any(|server| own.contains(&host(&server.url)));
+            (same_account || same_host) && other.metadata.uid != identity.metadata.uid
+        };
+        let held = self.caches.identities.state_filter(|it| it.0.as_ref().is_ok_and(related));
+        held.iter().filter_map(|it| readable(it)).collect()
+    }
+
+    fn pods(&self, identity: &AgentIdentity) -> Vec<PodFacts> {
+        let concerns = |pod: &Pod| {
+            let facts = pod_facts(pod, identity);
+            pod.metadata.namespace == identity.metadata.namespace
+                && (facts.labelled || facts.service_account == identity.spec.service_account_name)
+        };
+        let held = self.caches.pods.state_filter(concerns);
+        let mut facts: Vec<_> = held.iter().map(|pod| pod_facts(pod, identity)).collect();
+        facts.sort_by(|a, b| a.name.cmp(&b.name));
+        facts
+    }
+}
+
+/// What a copy holds, if it can be read.
+#[must_use]
+pub fn readable<K: Clone>(guarded: &DeserializeGuard<K>) -> Option<K> {
+    guarded.0.as_ref().ok().cloned()
+}
+
+/// Without these labels the object would not be seen by our watch.
+fn is_labelled(object: &ConfigMap) -> bool {
+    let wanted = bundle_object::labels(bundle_object::identity_of(object).unwrap_or_default());
+    let held = object.metadata.labels.as_ref();
+    wanted.iter().all(|(key, value)| held.and_then(|held| held.get(key)) == Some(value))
+}
+
+/// The host of a URL: two URLs that mean one server have one host.
+fn host(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split('/').next().unwrap_or_default();
+    match authority.split_once(']') {
+        Some((address, _)) => address,
+        None => authority.split(':').next().unwrap_or_default(),
+    }
+}
+
+/// The serial in a bundle whose signature was not checked: good for nothing but to be greater.
+fn unverified_serial(text: &str) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Serial {
+        serial: u64,
+    }
+    use base64::Engine as _;
+    let signed: SignedBundle = serde_json::from_str(text).ok()?;
+    let payload = base64::engine::general_purpose::STANDARD.decode(signed.payload).ok()?;
+    Some(serde_json::from_slice::<Serial>(&payload).ok()?.serial)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_of_one_server_have_one_host() {
+        for (url, expected) in [
+            ("https://hr.example.com/mcp", "hr.example.com"),
+            ("https://hr.example.com:443/mcp/", "hr.example.com"),
+            ("http://hr.hr.svc", "hr.hr.svc"),
+            ("http://[fd00::1]:8000/mcp", "[fd00::1"),
+            ("https://[fd00::1]/mcp", "[fd00::1"),
+        ] {
+            assert_eq!(host(url), expected);
+        }
+        assert_ne!(host("https://a.example.com"), host("https://b.example.com"));
+    }
+}

@@ -1,0 +1,144 @@
+//! The reconciler: gather → plan → apply → status, for one object at a time.
+//!
+//! Everything decided here is decided by the plan; this module knows the order of the steps, what depends on what, and
+//! when to try again. It is the only writer of bundles and statuses: one process at a time may run it (the place for the
+//! Lease is [`run`]'s caller, which starts it when it holds the Lease and ends the process when it loses it).
+
+pub mod agent_identity;
+mod bundle;
+pub mod identity_provider;
+pub mod queue;
+pub mod scope_catalog;
+pub mod triggers;
+mod unreadable;
+
+use std::sync::Arc;
+
+use behalf_plan::Settings;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::error::ReconcileError;
+use crate::health::Pending;
+use crate::kube_io::apply::Apply;
+use crate::kube_io::caches::Change;
+use crate::kube_io::events::Events;
+use crate::kube_io::gather::Gather;
+use crate::kube_io::status::Statuses;
+use crate::metrics::{Kind, Metrics, Reconciled};
+use crate::signing::SigningKeys;
+use queue::{Next, Queue};
+use triggers::Key;
+
+/// Passes at a time.
+const CONCURRENCY: usize = 8;
+
+/// What a pass works with.
+pub struct Context {
+    /// Reads.
+    pub gather: Gather,
+    /// Writes objects.
+    pub apply: Apply,
+    /// Writes statuses.
+    pub statuses: Statuses,
+    /// Writes Events.
+    pub events: Events,
+    /// Signs bundles.
+    pub keys: Arc<SigningKeys>,
+    /// What plans depend on.
+    pub settings: Arc<Settings>,
+    /// The time.
+    pub clock: Clock,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Reconciles whatever changes, until told to stop or until nobody tells of changes any more. `pending` is done when the
+/// copies were filled for the first time.
+pub async fn run(
+    context: Arc<Context>,
+    mut changes: mpsc::Receiver<Change>,
+    pending: Pending,
+    stop: CancellationToken,
+) {
+    if !filled(&context, &mut changes, &stop).await {
+        return;
+    }
+    drop(pending);
+    let (mut queue, mut passes) = (Queue::default(), JoinSet::new());
+    let caches = context.gather.caches().clone();
+    for key in triggers::keys(&caches, &Change::Everything) {
+        queue.changed(key, Instant::now());
+    }
+    loop {
+        while passes.len() < CONCURRENCY
+            && let Some(key) = queue.take(Instant::now())
+        {
+            let context = Arc::clone(&context);
+            passes.spawn(async move {
+                let next = pass(&context, &key).await;
+                (key, next)
+            });
+        }
+        context.metrics.queue.set(u64::try_from(queue.len()).unwrap_or(u64::MAX));
+        let due = if passes.len() < CONCURRENCY { queue.next_due() } else { None };
+        tokio::select! {
+            () = stop.cancelled() => break,
+            change = changes.recv() => match change {
+                Some(change) => for key in triggers::keys(&caches, &change) {
+                    queue.changed(key, Instant::now());
+                },
+                None => break,
+            },
+            Some(ended) = passes.join_next() => match ended {
+                Ok((key, next)) => queue.done(key, next, Instant::now()),
+                Err(error) => {
+                    tracing::error!(error = %error, "a reconciliation broke off");
+                    break;
+                }
+            },
+            () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+        }
+    }
+    // A pass that has begun to write ends its write.
+    while passes.join_next().await.is_some() {}
+}
+
+/// Takes word of changes while the copies fill up, since those who bring it wait for us. All of it is looked at later.
+async fn filled(context: &Context, changes: &mut mpsc::Receiver<Change>, stop: &CancellationToken) -> bool {
+    let filled = context.gather.caches().filled();
+    let mut filled = std::pin::pin!(filled);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return false,
+            result = &mut filled => return result.is_ok(),
+            change = changes.recv() => if change.is_none() { return false },
+        }
+    }
+}
+
+/// One pass over one object.
+pub async fn pass(context: &Context, key: &Key) -> Next {
+    let started = Instant::now();
+    let (kind, result) = match key {
+        Key::Identity { namespace, name } => {
+            (Kind::AgentIdentity, agent_identity::reconcile(context, namespace, name).await)
+        }
+        Key::Catalog { name } => (Kind::ScopeCatalog, scope_catalog::reconcile(context, name).await),
+        Key::Provider { name } => (Kind::IdentityProvider, identity_provider::reconcile(context, name).await),
+    };
+    context.metrics.reconcile_seconds.observe(started.elapsed().as_secs_f64());
+    let outcome = result.as_ref().map_or_else(ReconcileError::reason, |_| "Ok");
+    context.metrics.reconciles.get_or_create(&Reconciled { kind, outcome }).inc();
+    match result {
+        Ok(next) => next,
+        Err(error) => {
+            let next = error.next();
+            tracing::warn!(%key, reason = error.reason(), error = %error, ?next, "not reconciled");
+            next
+        }
+    }
+}

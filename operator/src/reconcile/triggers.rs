@@ -1,0 +1,162 @@
+//! Which objects a change concerns. Too many is a waste, too few is a fault.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use behalf_crds::names;
+use behalf_crds::v1alpha1::{
+    AcceptedReason, AgentIdentity, ConditionReason as _, ConditionType, find_condition,
+};
+use behalf_plan::bundle_object;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Resource, ResourceExt as _};
+
+use crate::kube_io::caches::{Caches, Change, GuardedIdentity, Was};
+
+/// An object to reconcile, whether it is still there or not.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// An `AgentIdentity`.
+    Identity {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+    /// A `ScopeCatalog`.
+    Catalog {
+        /// Its name.
+        name: String,
+    },
+    /// An `IdentityProvider`.
+    Provider {
+        /// Its name.
+        name: String,
+    },
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Identity { namespace, name } => write!(f, "AgentIdentity {namespace}/{name}"),
+            Self::Catalog { name } => write!(f, "ScopeCatalog {name}"),
+            Self::Provider { name } => write!(f, "IdentityProvider {name}"),
+        }
+    }
+}
+
+impl Key {
+    fn identity(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self::Identity { namespace: namespace.into(), name: name.into() }
+    }
+
+    fn of_identity<K: Resource>(object: &K) -> Self {
+        Self::identity(object.namespace().unwrap_or_default(), object.name_any())
+    }
+}
+
+/// What a change concerns, given the copies after it.
+#[must_use]
+pub fn keys(caches: &Caches, change: &Change) -> BTreeSet<Key> {
+    match change {
+        Change::Everything => everything(caches),
+        Change::Identity(was) => of_identity(caches, was),
+        Change::Catalog(was) => {
+            let names: BTreeSet<_> = was.both().map(kube::ResourceExt::name_any).collect();
+            let users = identities(caches, |it| names.contains(&it.spec.catalog_ref.name));
+            names.iter().map(|name| Key::Catalog { name: name.clone() }).chain(users).collect()
+        }
+        Change::Provider(was) => {
+            let names: BTreeSet<_> = was.both().map(kube::ResourceExt::name_any).collect();
+            let users =
+                identities(caches, |it| it.spec.identity_providers.iter().any(|it| names.contains(&it.name)));
+            names.iter().map(|name| Key::Provider { name: name.clone() }).chain(users).collect()
+        }
+        Change::Namespace(was) => {
+            let labels =
+                |it: Option<&k8s_openapi::api::core::v1::Namespace>| it.map(|it| it.labels().clone());
+            if labels(was.old.as_deref()) == labels(was.new.as_deref()) {
+                return BTreeSet::new();
+            }
+            let names: BTreeSet<_> = was.both().map(kube::ResourceExt::name_any).collect();
+            let within = |it: &GuardedIdentity| it.namespace().is_some_and(|it| names.contains(&it));
+            caches.identities.state_filter(within).iter().map(|it| Key::of_identity(&**it)).collect()
+        }
+        Change::Pod(was) => of_pod(caches, was),
+        Change::Bundle(was) => was
+            .both()
+            .filter_map(|it| Some(Key::identity(it.namespace()?, bundle_object::identity_of(it)?)))
+            .collect(),
+    }
+}
+
+/// Every object, and every bundle: one whose identity went while nobody looked becomes a tombstone.
+fn everything(caches: &Caches) -> BTreeSet<Key> {
+    let identities = caches.identities.state();
+    let (catalogs, providers) = (caches.catalogs.state(), caches.providers.state());
+    let bundles = caches.bundles.state();
+    let left =
+        bundles.iter().filter_map(|it| Some(Key::identity(it.namespace()?, bundle_object::identity_of(it)?)));
+    identities
+        .iter()
+        .map(|it| Key::of_identity(&**it))
+        .chain(catalogs.iter().map(|it| Key::Catalog { name: it.name_any() }))
+        .chain(providers.iter().map(|it| Key::Provider { name: it.name_any() }))
+        .chain(left)
+        .collect()
+}
+
+/// The identity itself, and those that wait for the URL or the account it has or had.
+fn of_identity(caches: &Caches, was: &Was<GuardedIdentity>) -> BTreeSet<Key> {
+    let itself = was.both().map(Key::of_identity);
+    if was.old.as_deref().map(claims) == was.new.as_deref().map(claims) {
+        return itself.collect();
+    }
+    itself.chain(identities(caches, waits)).collect()
+}
+
+/// What only one identity can have; nothing, if it cannot be read.
+fn claims(identity: &GuardedIdentity) -> Option<(Vec<&str>, &str)> {
+    let spec = &identity.0.as_ref().ok()?.spec;
+    let urls = spec.servers.iter().map(|server| server.url.as_str()).collect();
+    Some((urls, spec.service_account_name.as_str()))
+}
+
+/// Whether another identity stands in the way of this one.
+fn waits(identity: &AgentIdentity) -> bool {
+    let conditions = identity.status.as_ref().map(|it| it.conditions.as_slice()).unwrap_or_default();
+    let taken = [AcceptedReason::AudienceTaken.as_str(), AcceptedReason::ServiceAccountTaken.as_str()];
+    find_condition(conditions, ConditionType::Accepted).is_some_and(|it| taken.contains(&it.reason.as_str()))
+}
+
+fn identities(caches: &Caches, concerns: impl Fn(&AgentIdentity) -> bool) -> Vec<Key> {
+    let held = caches.identities.state_filter(|it| it.0.as_ref().is_ok_and(&concerns));
+    held.iter().map(|it| Key::of_identity(&**it)).collect()
+}
+
+/// The identities whose label the pod carries or carried, or whose account it runs as. Most changes of a pod are none to us.
+fn of_pod(caches: &Caches, was: &Was<Pod>) -> BTreeSet<Key> {
+    if was.old.as_deref().map(marks) == was.new.as_deref().map(marks) {
+        return BTreeSet::new();
+    }
+    let joined = was.both().filter_map(|pod| {
+        Some(Key::identity(pod.namespace()?, pod.labels().get(names::LABEL_AGENT_IDENTITY)?.clone()))
+    });
+    let account = |pod: &Pod| pod.spec.as_ref().and_then(|it| it.service_account_name.clone());
+    let strays = identities(caches, |it| {
+        was.both().any(|pod| {
+            pod.metadata.namespace == it.metadata.namespace
+                && account(pod).as_ref() == Some(&it.spec.service_account_name)
+        })
+    });
+    joined.chain(strays).collect()
+}
+
+/// What of a pod can change and matters.
+fn marks(pod: &Pod) -> (Option<&String>, Option<&String>, bool, bool) {
+    let metadata = &pod.metadata;
+    let label = metadata.labels.as_ref().and_then(|it| it.get(names::LABEL_AGENT_IDENTITY));
+    let revision = metadata.annotations.as_ref().and_then(|it| it.get(names::ANNOTATION_INJECTED));
+    let phase = pod.status.as_ref().and_then(|it| it.phase.as_deref());
+    (label, revision, metadata.deletion_timestamp.is_some(), matches!(phase, Some("Succeeded" | "Failed")))
+}

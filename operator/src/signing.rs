@@ -1,0 +1,306 @@
+//! The keys that sign bundles (Ed25519).
+//!
+//! Called by the reconciler, which keeps the keys in a Secret of its own namespace, and by the local run without
+//! Kubernetes, which keeps them in memory. A bundle is signed by every key of the list, so that pods that pin an older
+//! one still take it; which keys are in the list is decided elsewhere. Private halves leave this module only as the
+//! bytes of the Secret, and no output of it shows them.
+
+use std::fmt::{self, Write as _};
+
+use aws_lc_rs::digest;
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use behalf_policy::bundle::Document;
+use behalf_policy::bundle::signed::{self, PublicKey, SignedBundleError};
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize as _, Zeroizing};
+
+/// How many keys a list may hold; every sidecar carries all public halves in its arguments.
+const MAX_KEYS: usize = 4;
+/// Bytes of the public key's digest that name it.
+const ID_BYTES: usize = 8;
+
+/// Why there is no signature or no key.
+#[derive(Debug, thiserror::Error)]
+pub enum SigningError {
+    /// The system gave no randomness.
+    #[error("cannot generate a signing key")]
+    Generate,
+    /// What was stored is no list of keys.
+    #[error(
+        "the stored signing keys cannot be read; delete the Secret to have new ones made (enrolled pods must then be restarted)"
+    )]
+    Stored,
+    /// The document is no JSON.
+    #[error("the bundle cannot be written as JSON")]
+    Encode(#[source] serde_json::Error),
+    /// The signed bundle is larger than a sidecar takes.
+    #[error("the signed bundle has {size} bytes, more than the {} a sidecar takes", signed::MAX_BYTES)]
+    TooLarge {
+        /// Its size in bytes.
+        size: usize,
+    },
+}
+
+impl SigningError {
+    /// Closed reason, for metrics and records.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Generate => "SigningKeyNotGenerated",
+            Self::Stored => "SigningKeysUnreadable",
+            Self::Encode(_) => "BundleNotEncoded",
+            Self::TooLarge { .. } => "BundleTooLarge",
+        }
+    }
+}
+
+/// The keys in use, the newest first. Never empty.
+pub struct SigningKeys {
+    keys: Vec<Key>,
+}
+
+struct Key {
+    id: String,
+    public: [u8; 32],
+    pair: Ed25519KeyPair,
+}
+
+/// How a key lies in the Secret.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct StoredKey {
+    /// PKCS #8 (RFC 8410), base64.
+    pkcs8: String,
+}
+
+impl Drop for StoredKey {
+    fn drop(&mut self) {
+        self.pkcs8.zeroize();
+    }
+}
+
+/// Shows the names of the keys and nothing else.
+impl fmt::Debug for SigningKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.keys.iter().map(|key| &key.id)).finish()
+    }
+}
+
+impl SigningKeys {
+    /// One new key.
+    ///
+    /// # Errors
+    /// The system gives no randomness.
+    pub fn generate() -> Result<Self, SigningError> {
+        let pair = Ed25519KeyPair::generate().map_err(|_| SigningError::Generate)?;
+        Ok(Self { keys: vec![Key::new(pair).ok_or(SigningError::Generate)?] })
+    }
+
+    /// Reads what [`SigningKeys::to_stored`] wrote.
+    ///
+    /// # Errors
+    /// It is anything else: an empty, too long, repeated or unreadable list.
+    pub fn from_stored(bytes: &[u8]) -> Result<Self, SigningError> {
+        let stored: Vec<StoredKey> = serde_json::from_slice(bytes).map_err(|_| SigningError::Stored)?;
+        if stored.is_empty() || stored.len() > MAX_KEYS {
+            return Err(SigningError::Stored);
+        }
+        let mut keys: Vec<Key> = Vec::with_capacity(stored.len());
+        for entry in &stored {
+            let pkcs8 = Zeroizing::new(STANDARD.decode(&entry.pkcs8).map_err(|_| SigningError::Stored)?);
+            let pair = Ed25519KeyPair::from_pkcs8(&pkcs8).map_err(|_| SigningError::Stored)?;
+            let key = Key::new(pair).ok_or(SigningError::Stored)?;
+            if keys.iter().any(|other| other.id == key.id) {
+                return Err(SigningError::Stored);
+            }
+            keys.push(key);
+        }
+        Ok(Self { keys })
+    }
+
+    /// The keys as they are kept in the Secret. Private: the bytes are wiped when dropped.
+    ///
+    /// # Errors
+    /// A key cannot be written; none of ours.
+    pub fn to_stored(&self) -> Result<Zeroizing<Vec<u8>>, SigningError> {
+        let mut stored = Vec::with_capacity(self.keys.len());
+        for key in &self.keys {
+            let pkcs8 = key.pair.to_pkcs8().map_err(|_| SigningError::Stored)?;
+            stored.push(StoredKey { pkcs8: STANDARD.encode(pkcs8.as_ref()) });
+        }
+        Ok(Zeroizing::new(serde_json::to_vec(&stored).map_err(SigningError::Encode)?))
+    }
+
+    /// The signed bundle as it lies in its ConfigMap. The same document gives the same text (RFC 8032: no randomness).
+    ///
+    /// # Errors
+    /// The result is larger than a sidecar takes.
+    pub fn seal(&self, document: &Document) -> Result<String, SigningError> {
+        let payload = serde_json::to_vec(document).map_err(SigningError::Encode)?;
+        let bundle = signed::seal(&payload, |message| {
+            self.keys.iter().map(|key| (key.id.clone(), key.pair.sign(message).as_ref().to_vec())).collect()
+        });
+        let text = serde_json::to_string(&bundle).map_err(SigningError::Encode)?;
+        if text.len() > signed::MAX_BYTES {
+            return Err(SigningError::TooLarge { size: text.len() });
+        }
+        Ok(text)
+    }
+
+    /// Opens a bundle that one of these keys signed: its payload and document.
+    ///
+    /// # Errors
+    /// It is not one.
+    pub fn open(&self, text: &str) -> Result<(Vec<u8>, Document), SignedBundleError> {
+        signed::open(text.as_bytes(), &self.public_keys(), verify)
+    }
+
+    /// Whether every key of the list signed this bundle: if not, some pod may not take it.
+    #[must_use]
+    pub fn all_signed(&self, text: &str) -> bool {
+        self.public_keys()
+            .iter()
+            .all(|key| signed::open(text.as_bytes(), std::slice::from_ref(key), verify).is_ok())
+    }
+
+    /// The public halves.
+    #[must_use]
+    pub fn public_keys(&self) -> Vec<PublicKey> {
+        self.keys.iter().map(|key| PublicKey { id: key.id.clone(), bytes: key.public }).collect()
+    }
+
+    /// The public halves as the sidecar's arguments carry them: `<id>=<base64>`.
+    #[must_use]
+    pub fn public_arguments(&self) -> Vec<String> {
+        self.public_keys().iter().map(PublicKey::to_argument).collect()
+    }
+}
+
+impl Key {
+    /// A key is named by its public half, so that two replicas cannot name two keys alike.
+    fn new(pair: Ed25519KeyPair) -> Option<Self> {
+        let public = <[u8; 32]>::try_from(pair.public_key().as_ref()).ok()?;
+        let digest = digest::digest(&digest::SHA256, &public);
+        let id = hex(digest.as_ref().iter().take(ID_BYTES));
+        Some(Self { id, public, pair })
+    }
+}
+
+/// The digest by which status, records and metrics name a bundle: of the payload that was signed.
+#[must_use]
+pub fn payload_digest(payload: &[u8]) -> String {
+    let digest = digest::digest(&digest::SHA256, payload);
+    format!("sha256:{}", hex(digest.as_ref()))
+}
+
+fn hex<'a>(bytes: impl IntoIterator<Item = &'a u8>) -> String {
+    bytes.into_iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Ed25519 verification, in the form [`signed::open`] takes.
+#[must_use]
+pub fn verify(key: &[u8; 32], message: &[u8], signature: &[u8]) -> bool {
+    UnparsedPublicKey::new(&ED25519, key).verify(message, signature).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use behalf_policy::bundle::RefuseAllReason;
+    use behalf_policy::bundle::document::{FORMAT, Serve};
+
+    use super::*;
+
+    fn document(serial: u64) -> Document {
+        Document {
+            format: FORMAT,
+            namespace: "hr".into(),
+            identity: "hr-tools".into(),
+            serial,
+            serve: Serve::RefuseAll { reason: RefuseAllReason::IdentityDeleted },
+        }
+    }
+
+    #[test]
+    fn what_is_sealed_opens_and_is_the_same_each_time() {
+        let keys = SigningKeys::generate().unwrap();
+        let text = keys.seal(&document(7)).unwrap();
+        assert_eq!(keys.open(&text).unwrap().1, document(7));
+        assert_eq!(text, keys.seal(&document(7)).unwrap());
+        assert!(keys.all_signed(&text));
+    }
+
+    #[test]
+    fn another_key_a_changed_payload_and_a_foreign_text_are_refused() {
+        let keys = SigningKeys::generate().unwrap();
+        let text = keys.seal(&document(7)).unwrap();
+        assert!(matches!(SigningKeys::generate().unwrap().open(&text), Err(SignedBundleError::Unsigned)));
+        let mut changed: signed::SignedBundle = serde_json::from_str(&text).unwrap();
+        changed.payload = STANDARD.encode(serde_json::to_vec(&document(8)).unwrap());
+        let changed = serde_json::to_string(&changed).unwrap();
+        assert!(matches!(keys.open(&changed), Err(SignedBundleError::Unsigned)));
+        assert!(matches!(keys.open("{}"), Err(SignedBundleError::Malformed)));
+        assert!(matches!(keys.open(""), Err(SignedBundleError::Malformed)));
+    }
+
+    #[test]
+    fn stored_keys_come_back_and_sign_for_each_other() {
+        let keys = SigningKeys::generate().unwrap();
+        let again = SigningKeys::from_stored(&keys.to_stored().unwrap()).unwrap();
+        assert_eq!(keys.public_arguments(), again.public_arguments());
+        assert!(again.open(&keys.seal(&document(1)).unwrap()).is_ok());
+    }
+
+    #[test]
+    fn two_keys_both_sign_and_a_bundle_of_one_is_noticed() {
+        let (old, new) = (SigningKeys::generate().unwrap(), SigningKeys::generate().unwrap());
+        let one = old.seal(&document(1)).unwrap();
+        let both = SigningKeys { keys: new.keys.into_iter().chain(old.keys).collect() };
+        assert!(both.open(&one).is_ok());
+        assert!(!both.all_signed(&one));
+        assert!(both.all_signed(&both.seal(&document(1)).unwrap()));
+        assert_eq!(both.public_arguments().len(), 2);
+    }
+
+    #[test]
+    fn unreadable_lists_are_refused() {
+        let key = SigningKeys::generate().unwrap().to_stored().unwrap();
+        let entry: serde_json::Value = serde_json::from_slice(&key).unwrap();
+        let twice = serde_json::to_vec(&[&entry[0], &entry[0]]).unwrap();
+        let many = serde_json::to_vec(&vec![&entry[0]; MAX_KEYS + 1]).unwrap();
+        for bytes in [
+            b"".as_slice(),
+            b"[]",
+            b"{}",
+            br#"[{"pkcs8":"AAAA"}]"#,
+            br#"[{"pkcs8":"!"}]"#,
+            br#"[{"seed":"AAAA"}]"#,
+            &twice,
+            &many,
+        ] {
+            assert!(SigningKeys::from_stored(bytes).is_err());
+        }
+    }
+
+    #[test]
+    fn no_output_shows_a_private_half() {
+        let keys = SigningKeys::generate().unwrap();
+        let stored: Vec<StoredKey> = serde_json::from_slice(&keys.to_stored().unwrap()).unwrap();
+        let shown = format!("{keys:?}");
+        assert!(!shown.contains(&stored[0].pkcs8));
+        assert!(shown.len() < 40, "{shown}");
+    }
+
+    #[test]
+    fn an_oversized_document_is_refused() {
+        let keys = SigningKeys::generate().unwrap();
+        let mut large = document(1);
+        large.identity = "x".repeat(signed::MAX_BYTES);
+        assert!(matches!(keys.seal(&large), Err(SigningError::TooLarge { .. })));
+    }
+}
