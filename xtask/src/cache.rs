@@ -76,10 +76,10 @@ impl Part {
             Found::Whole => return Ok(true),
             Found::Nothing => {}
             Found::Half => {
-                steps.say(&format!("{name}: a half-built copy is in the cache; it is built again"))
+                steps.say(&format!("{name}: a half-built copy is in the cache; it is built again"));
             }
             Found::Other => {
-                steps.say(&format!("{name}: the cached copy was built by another recipe; it is built again"))
+                steps.say(&format!("{name}: the cached copy was built by another recipe; it is built again"));
             }
         }
         if self.dir.exists() {
@@ -123,7 +123,12 @@ pub fn digest(pieces: &[&[u8]]) -> String {
 /// Lower-case hex.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing into a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use std::fs;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
@@ -216,7 +217,7 @@ impl Cluster {
                 command
             }
             Kind::Named(context) => {
-                let mut command = Command::new(self.tool("kubectl"));
+                let mut command = Command::new(tool("kubectl"));
                 command.args(["--context", context]);
                 command
             }
@@ -238,7 +239,7 @@ impl Cluster {
                 command
             }
             Kind::Named(context) => {
-                let mut command = Command::new(self.tool("helm"));
+                let mut command = Command::new(tool("helm"));
                 command.args(["--kube-context", context]);
                 command
             }
@@ -321,14 +322,23 @@ impl Cluster {
             Kind::Named(context) => format!("kubectl --context {context} get pods -A"),
         }
     }
+}
 
-    /// A client of the user's own, else one that was built for the local cluster.
-    fn tool(&self, name: &str) -> PathBuf {
-        let built = || {
-            Layout::find().map(|layout| programs::path(&layout.cache, name)).ok().filter(|path| path.exists())
-        };
-        which(name).or_else(built).unwrap_or_else(|| PathBuf::from(name))
-    }
+/// A client of the user's own, else one that was built for the local cluster.
+fn tool(name: &str) -> PathBuf {
+    let built =
+        || Layout::find().map(|layout| programs::path(&layout.cache, name)).ok().filter(|path| path.exists());
+    which(name).or_else(built).unwrap_or_else(|| PathBuf::from(name))
+}
+
+/// Builds the programs of the local cluster, helm and kubectl among them, and starts nothing.
+///
+/// # Errors
+/// They cannot be built, or an `up` is under way.
+pub fn build(steps: &Steps) -> Result<()> {
+    let layout = Layout::find()?;
+    let _lock = lock(&layout, "build")?;
+    programs::ensure(steps, &layout.cache)
 }
 
 /// Stops the local cluster and removes every trace; nothing there is no error.
@@ -358,20 +368,25 @@ fn lock(layout: &Layout, purpose: &str) -> Result<fs::File> {
         .truncate(false)
         .open(&path)
         .with_context(|| format!("cannot open {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(fs::TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            file.read_to_string(&mut holder)?;
-            bail!(
-                "`cargo xtask cluster {}` is under way; wait for it, or end it (kill {})",
-                holder.trim(),
-                holder.split_whitespace().last().unwrap_or("it")
-            );
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(fs::TryLockError::WouldBlock) => {}
+            Err(fs::TryLockError::Error(error)) => {
+                return Err(error).context("cannot lock the run of the cluster");
+            }
         }
-        Err(fs::TryLockError::Error(error)) => {
-            return Err(error).context("cannot lock the run of the cluster");
+        let mut said = String::new();
+        file.rewind()?;
+        file.read_to_string(&mut said)?;
+        let holder = said.split_whitespace().last().and_then(|pid| pid.parse().ok());
+        // A child that a killed holder had just forked holds its files until it becomes another program.
+        if holder.is_none_or(|pid| process::Process::now(pid).is_some()) || Instant::now() > deadline {
+            let pid = holder.map(|pid| format!(" (kill {pid})")).unwrap_or_default();
+            bail!("`cargo xtask cluster {}` is under way: wait for it, or end it{pid}", said.trim());
         }
+        std::thread::sleep(Duration::from_millis(20));
     }
     file.set_len(0)?;
     file.rewind()?;

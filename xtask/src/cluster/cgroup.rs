@@ -114,6 +114,8 @@ pub(super) fn remove() -> Result<()> {
                 if Instant::now() > deadline {
                     return Err(error).with_context(|| format!("cannot remove the cgroup {}", top.display()));
                 }
+                // Something may have been on its way in when all was killed.
+                kill_all()?;
                 std::thread::sleep(Duration::from_millis(50));
             }
         }

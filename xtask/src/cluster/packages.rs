@@ -46,6 +46,10 @@ pub const IMAGES: &[Package] = &[
 /// What Keycloak is fetched and run with.
 pub const JAVA: &[Package] = &[package("openjdk-17-jre-headless", "java"), package("maven", "mvn")];
 
+/// What the examples run with outside of a cluster.
+pub const PYTHON: &[Package] =
+    &[package("python3", "/usr/bin/python3"), package("python3-venv", "/usr/share/doc/python3-venv")];
+
 /// Installs what is missing of `wanted`, saying what.
 ///
 /// # Errors

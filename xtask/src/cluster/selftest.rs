@@ -82,8 +82,8 @@ pub(super) fn run() -> Result<()> {
     let before = Snapshot::take();
     let clean = |what: &str| -> Result<()> {
         down(&steps)?;
-        // What the kernel takes down in the background is given a moment.
-        let deadline = Instant::now() + Duration::from_secs(10);
+        // What the kernel takes down in the background is given a moment, and what others do on this machine meanwhile some more.
+        let deadline = Instant::now() + Duration::from_mins(3);
         loop {
             let differs = before.differs(&Snapshot::take());
             if differs.is_empty() {
@@ -111,7 +111,7 @@ pub(super) fn run() -> Result<()> {
     }
     steps.run("two ups at once: the second says who holds the lock", "30 s", || {
         let mut first = spawn_up()?;
-        until(Duration::from_secs(120), "the first up", || layout.run.join("before.json").exists())?;
+        until(Duration::from_mins(2), "the first up", || layout.run.join("before.json").exists())?;
         let second = Command::new(std::env::current_exe()?).args(["cluster", "up"]).text();
         let ended = first.wait()?;
         let Err(error) = second else { bail!("the second up went on beside the first") };
@@ -171,7 +171,7 @@ fn spawn_up() -> Result<Child> {
 fn kill_up_at(layout: &Layout, marker: &str) -> Result<()> {
     let mut child = spawn_up()?;
     let there = layout.run.join(marker);
-    let reached = until(Duration::from_secs(120), marker, || there.exists());
+    let reached = until(Duration::from_mins(2), marker, || there.exists());
     child.kill()?;
     child.wait()?;
     reached
@@ -215,6 +215,8 @@ fn processes() -> BTreeSet<String> {
     let own = fs::read_link("/proc/self/ns/net").unwrap_or_default();
     numbers()
         .filter_map(|pid| {
+            // Zombies of an `up` in this very program are gone when it ends.
+            Process::now(i32::try_from(pid).ok()?)?;
             let dir = Path::new("/proc").join(pid.to_string());
             let name = fs::read_to_string(dir.join("comm")).ok()?.trim().to_owned();
             let elsewhere = fs::read_link(dir.join("ns/net")).is_ok_and(|net| net != own);

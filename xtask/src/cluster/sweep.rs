@@ -81,6 +81,18 @@ pub(super) fn leftovers(layout: &Layout) -> Vec<String> {
 /// # Errors
 /// Something does not go; what could go is gone, and a second try goes on from there.
 pub(super) fn sweep(steps: &Steps, layout: &Layout) -> Result<()> {
+    // A program that a killed `up` had just begun may still add something behind our back.
+    for _ in 0..5 {
+        sweep_once(steps, layout)?;
+        if leftovers(layout).is_empty() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    bail!("still there: {}", leftovers(layout).join(", "))
+}
+
+fn sweep_once(steps: &Steps, layout: &Layout) -> Result<()> {
     let before: Before = fs::read_to_string(layout.run.join("before.json"))
         .ok()
         .and_then(|text| serde_json::from_str(&text).ok())
@@ -113,10 +125,6 @@ pub(super) fn sweep(steps: &Steps, layout: &Layout) -> Result<()> {
     }
     if layout.run.exists() {
         fs::remove_dir_all(&layout.run).with_context(|| format!("cannot remove {}", layout.run.display()))?;
-    }
-    let left = leftovers(layout);
-    if !left.is_empty() {
-        bail!("still there: {}", left.join(", "));
     }
     Ok(())
 }
