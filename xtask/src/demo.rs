@@ -7,12 +7,14 @@ mod table;
 
 use anyhow::Result;
 
-pub use self::deploy::{World, deploy, uninstall};
-pub use self::parts::Images;
-pub use self::story::{Call, Session, play, play_as};
+pub use self::deploy::{World, deploy, example, manifest, uninstall, with_authority};
+pub use self::parts::{Images, keycloak_distribution};
+pub use self::pki::Pki;
+pub use self::story::{Call, Session, parse as parse_session, play, play_as, records};
 use crate::cluster::{Cluster, Target};
 use crate::command::Run as _;
 use crate::progress::Steps;
+use crate::standalone::Standalone;
 
 /// People of the demo, in the order in which they call.
 pub const PEOPLE: [&str; 3] = ["alice", "bob", "carol"];
@@ -22,6 +24,9 @@ pub const PEOPLE: [&str; 3] = ["alice", "bob", "carol"];
 pub struct Args {
     #[command(flatten)]
     target: Target,
+    /// Without Kubernetes: the same parts as processes on this machine
+    #[arg(long)]
+    standalone: bool,
 }
 
 /// Runs `cargo xtask demo`.
@@ -29,11 +34,34 @@ pub struct Args {
 /// # Errors
 /// A part cannot be had, does not start, or the story does not end as it should.
 pub fn run(args: &Args) -> Result<()> {
+    if args.standalone {
+        return alone();
+    }
     let steps = Steps::new("cargo xtask demo");
     let done = in_cluster(&steps, &args.target);
     steps.table();
     let (cluster, sessions) = done?;
     show(&cluster, &sessions)
+}
+
+fn alone() -> Result<()> {
+    let steps = Steps::new("cargo xtask demo --standalone");
+    let done = (|| {
+        let parts = Standalone::start(&steps, true)?;
+        let sessions = steps.run("alice, bob and carol call tools", "20 s", || parts.play(&steps))?;
+        Ok::<_, anyhow::Error>((sessions, parts.records()?, parts.logs().to_owned()))
+    })();
+    steps.table();
+    let (sessions, records, logs) = done?;
+    println!("\n{}", table::calls(&sessions));
+    println!("Three decision records of the sidecar:");
+    let records = records.lines().filter_map(|line| serde_json::from_str(line).ok());
+    let records: Vec<serde_json::Value> = records.filter(table::worth_showing).collect();
+    for record in records.iter().rev().take(3) {
+        println!("{record}");
+    }
+    println!("\nEverything has been stopped. Logs: {}", logs.display());
+    Ok(())
 }
 
 fn in_cluster(steps: &Steps, target: &Target) -> Result<(Cluster, Vec<Session>)> {

@@ -64,7 +64,7 @@ pub fn play_as(cluster: &Cluster, images: &Images, user: &str, more: &[&str]) ->
     cluster.kubectl(&["-n", "agents", "delete", "job", &job, "--ignore-not-found", "--wait=true"]).run()?;
     cluster.apply(&manifest)?;
     let log = finished_log(cluster, &job)?;
-    session(user, &log)
+    parse(user, &log)
 }
 
 /// Waits for the Job's end, however it ends, and gives its log.
@@ -77,7 +77,11 @@ fn finished_log(cluster: &Cluster, job: &str) -> Result<String> {
     Ok(log)
 }
 
-fn session(user: &str, log: &str) -> Result<Session> {
+/// Reads what an agent printed.
+///
+/// # Errors
+/// It could not connect.
+pub fn parse(user: &str, log: &str) -> Result<Session> {
     let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let of = |event: &'static str| lines.iter().filter(move |line| line["event"] == event);
     if of("connected").next().is_none() {
