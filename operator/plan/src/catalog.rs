@@ -211,7 +211,9 @@ fn downstream_row(
         ));
     }
     let [audience] = downstream.audiences.as_slice() else {
-        return Err(invalid(format!("Downstream {name} needs exactly one audience.")));
+        return Err(invalid(format!(
+            "Downstream {name} has not exactly one audience. Leave the one its tokens are made for in audiences."
+        )));
     };
     let audience = Audience::new(audience.clone()).map_err(|_| unreadable(at, audience))?;
     let ceiling = match &downstream.scopes {

@@ -185,7 +185,11 @@ fn accepted_before(gathered: &Gathered, settings: &Settings) -> ConditionIntent<
     let identity = &gathered.identity;
     let conditions = identity.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     if crds::is_true(conditions, ConditionType::Accepted, identity.metadata.generation) {
-        return accepted(gathered, settings);
+        let reason = accepted(gathered, settings).reason;
+        return ConditionIntent::new(
+            reason,
+            "Valid as it was last judged. What it names now cannot be used; see ResolvedRefs.",
+        );
     }
     let message = "The object changed and is judged as soon as everything it names is there and valid; see ResolvedRefs.";
     ConditionIntent::new(AcceptedReason::Pending, message)
@@ -266,9 +270,9 @@ fn pods_problem(
     let account = &gathered.identity.spec.service_account_name;
     if !missing.is_empty() {
         let message = format!(
-            "{} of {} pods carry the label and run without Behalf. Delete them, so that they come back with it: kubectl -n {namespace} delete pod {}",
-            counts.missing,
+            "Of {} pods with the label, {} run without Behalf. Delete them, so that they come back with it: kubectl -n {namespace} delete pod {}",
             counts.matched,
+            counts.missing,
             some(missing)
         );
         return Some(ConditionIntent::new(ReadyReason::PodsMissing, message));
@@ -349,19 +353,21 @@ const READY_CHECKS: [ReadyCheck; 6] =
 fn ready(summary: &Summary<'_>) -> ConditionIntent<ReadyReason> {
     READY_CHECKS.iter().find_map(|check| check(summary)).unwrap_or_else(|| {
         let pods = summary.desired.pods;
-        let stale = pods.stale.unwrap_or_default();
-        let hint = if stale > 0 {
-            format!(" {stale} of them run an older revision of the sidecar; restart them to follow: kubectl rollout restart")
-        } else {
-            String::new()
+        let run = if pods.injected == 1 { "1 pod runs".to_owned() } else { format!("{} pods run", pods.injected) };
+        let hint = match pods.stale {
+            None | Some(0) => String::new(),
+            Some(stale) => {
+                format!(" Injected before the last change: {stale}. Restart them to follow: kubectl rollout restart")
+            }
         };
-        ConditionIntent::new(ReadyReason::Ready, format!("{} pods serve behind Behalf.{hint}", pods.injected))
+        ConditionIntent::new(ReadyReason::Ready, format!("{run} behind Behalf.{hint}"))
     })
 }
 
 fn not_accepted(summary: &Summary<'_>) -> Option<ConditionIntent<ReadyReason>> {
     let accepted = &summary.desired.accepted;
-    accepted.is_false().then(|| ConditionIntent::new(ReadyReason::NotAccepted, accepted.message.clone()))
+    let message = || format!("Every call is refused. {}", accepted.message);
+    accepted.is_false().then(|| ConditionIntent::new(ReadyReason::NotAccepted, message()))
 }
 
 fn refs_not_resolved(summary: &Summary<'_>) -> Option<ConditionIntent<ReadyReason>> {

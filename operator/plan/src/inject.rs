@@ -95,6 +95,7 @@ pub fn plan_injection(
     };
     let spec = pod.spec.clone().unwrap_or_default();
     let mut refusals = refuse::pod(&spec, identity, providers);
+    refusals.extend(refuse::pod_security(namespace));
     let declared = match probes::collect(&spec) {
         Ok(declared) => declared,
         Err(found) => {
@@ -102,7 +103,8 @@ pub fn plan_injection(
             Probes::new()
         }
     };
-    let plan = draw(&spec, identity, providers, settings, declared);
+    let mut plan = draw(&spec, identity, providers, settings, declared);
+    plan.warnings.extend(containers::closed_scrape(pod, identity));
     refusals.extend(refuse::pretenders(&spec, &plan));
     if refusals.is_empty() { Injection::Plan(Box::new(plan)) } else { Injection::Refuse(refusals) }
 }

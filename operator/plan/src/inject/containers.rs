@@ -5,7 +5,7 @@ use behalf_crds::v1alpha1::{AgentIdentity, ExtraPort, TransportProtocol};
 use behalf_policy::probe::Probes;
 use behalf_policy::wire;
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, ObjectFieldSelector,
+    Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, ObjectFieldSelector, Pod,
     PodSpec, Probe, SeccompProfile, SecurityContext,
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -16,6 +16,8 @@ use crate::gathered::Settings;
 /// The one capability nobody needs without asking: forging packets of other pods.
 const NET_RAW: &str = "NET_RAW";
 const ALL: &str = "ALL";
+/// Where Prometheus configurations commonly look for the port to scrape.
+const ANNOTATION_SCRAPE_PORT: &str = "prometheus.io/port";
 
 /// The redirect and the sidecar, in the order in which they run.
 pub(super) fn ours(identity: &AgentIdentity, settings: &Settings, declared: &Probes) -> Vec<Container> {
@@ -212,26 +214,39 @@ pub(super) fn drop_net_raw(container: &mut Container) {
 
 /// Ports that the pod declares and the rules close, each with the line that opens it.
 pub(super) fn closed_ports(spec: &PodSpec, identity: &AgentIdentity) -> Vec<Warning> {
-    let name = identity.metadata.name.as_deref().unwrap_or_default();
     let ports = served(spec).flat_map(|container| {
         container.ports.iter().flatten().map(move |port| (container.name.as_str(), port))
     });
     ports
-        .filter(|(_, port)| !stays_open(port, identity))
-        .map(|(container, port)| {
-            let (number, protocol) = (port.container_port, port.protocol.as_deref().unwrap_or("TCP"));
-            Warning {
-                message: format!(
-                    "port {number}/{protocol} of container {container} is closed to everything outside the pod; to leave it open, and not behind Behalf, add to AgentIdentity {name} under spec.servers[0].interception.extraPorts: - {{port: {number}, protocol: {protocol}}}"
-                ),
-            }
+        .map(|(container, port)| (container, port.container_port, port.protocol.as_deref().unwrap_or("TCP")))
+        .filter(|(_, number, protocol)| !stays_open(*number, protocol, identity))
+        .map(|(container, number, protocol)| {
+            closed(&format!("port {number}/{protocol} of container {container}"), number, protocol, identity)
         })
         .collect()
 }
 
-fn stays_open(port: &ContainerPort, identity: &AgentIdentity) -> bool {
-    let number = i64::from(port.container_port);
-    let protocol = port.protocol.as_deref().unwrap_or("TCP");
+/// The port that the usual annotation asks to be scraped, if the rules close it and no container declares it.
+pub(super) fn closed_scrape(pod: &Pod, identity: &AgentIdentity) -> Option<Warning> {
+    let number: i32 = pod.metadata.annotations.as_ref()?.get(ANNOTATION_SCRAPE_PORT)?.parse().ok()?;
+    let declared = |port: &ContainerPort| port.container_port == number;
+    let said =
+        pod.spec.iter().flat_map(served).any(|container| container.ports.iter().flatten().any(declared));
+    let what = format!("port {number}/TCP of the annotation {ANNOTATION_SCRAPE_PORT}");
+    (!said && !stays_open(number, "TCP", identity)).then(|| closed(&what, number, "TCP", identity))
+}
+
+fn closed(what: &str, number: i32, protocol: &str, identity: &AgentIdentity) -> Warning {
+    let name = identity.metadata.name.as_deref().unwrap_or_default();
+    Warning {
+        message: format!(
+            "{what} is closed to everything outside the pod; to leave it open, and not behind Behalf, add to AgentIdentity {name} under spec.servers[0].interception.extraPorts: - {{port: {number}, protocol: {protocol}}}"
+        ),
+    }
+}
+
+fn stays_open(number: i32, protocol: &str, identity: &AgentIdentity) -> bool {
+    let number = i64::from(number);
     let same = |extra: &ExtraPort| {
         let declared = match extra.protocol {
             TransportProtocol::Tcp => "TCP",

@@ -38,6 +38,8 @@ pub enum RefusalReason {
     PortNotFound,
     /// A container declares a port that Behalf uses.
     PortReserved,
+    /// The namespace's PodSecurity level does not admit the container that loads the packet rules.
+    InterceptionNotAllowed,
     /// The pod shares a namespace with its node, or its processes among its containers.
     SharedNamespace,
     /// A container or volume has a name that only Behalf may use.
@@ -62,6 +64,7 @@ impl RefusalReason {
             Self::ServiceAccountMismatch => "ServiceAccountMismatch",
             Self::PortNotFound => "PortNotFound",
             Self::PortReserved => "PortReserved",
+            Self::InterceptionNotAllowed => "InterceptionNotAllowed",
             Self::SharedNamespace => "SharedNamespace",
             Self::ReservedName => "ReservedName",
             Self::ReservedUser => "ReservedUser",
@@ -127,6 +130,22 @@ fn accepted<'a>(identity: &'a AgentIdentity, name: &str, place: &str) -> Result<
         RefusalReason::IdentityNotAccepted,
         format!("{cause} See: kubectl -n {place} describe aid {name}"),
     ))
+}
+
+/// `NET_ADMIN`, which the packet rules need, is admitted at the level privileged alone. Without a label the cluster's own
+/// default decides, which is not seen from here.
+pub(super) fn pod_security(namespace: &Namespace) -> Option<Refusal> {
+    const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
+    let place = namespace.metadata.name.as_deref().unwrap_or_default();
+    let level = namespace.metadata.labels.as_ref()?.get(ENFORCE)?;
+    matches!(level.as_str(), "baseline" | "restricted").then(|| {
+        refusal(
+            RefusalReason::InterceptionNotAllowed,
+            format!(
+                "namespace {place} enforces the PodSecurity level {level}, which does not admit the first init container of interception Redirect (NET_ADMIN); the platform team runs, and Behalf's own policies then hold the namespace to baseline: kubectl label --overwrite namespace {place} {ENFORCE}=privileged"
+            ),
+        )
+    })
 }
 
 /// Everything about the pod itself that keeps it from joining.

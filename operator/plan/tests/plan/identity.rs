@@ -1,0 +1,372 @@
+//! Refuse or keep, and what an identity may have.
+
+use behalf_crds::v1alpha1::{AcceptedReason, ResolvedRefsReason};
+use behalf_plan::{BundleIntent, Gathered, LastBundle, next_document, tombstone};
+use behalf_policy::bundle::document::ClientAuthentication;
+use behalf_policy::bundle::{RefuseAllReason, Serve, Stage, State};
+use serde_json::{Value, json};
+
+use crate::fixtures::*;
+
+/// The fixture with one thing changed by a JSON pointer.
+fn changed(object: &str, pointer: &str, value: Value) -> Gathered {
+    let (mut identity, mut catalog, mut provider) =
+        (identity_value(), catalog_value(), provider_value("corp"));
+    let target = match object {
+        "identity" => &mut identity,
+        "catalog" => &mut catalog,
+        _ => &mut provider,
+    };
+    let (parent, member) = pointer.rsplit_once('/').unwrap();
+    let parent = target.pointer_mut(parent).unwrap_or_else(|| panic!("{pointer}"));
+    match parent {
+        Value::Array(items) => items[member.parse::<usize>().unwrap()] = value,
+        Value::Object(members) => drop(members.insert(member.to_owned(), value)),
+        _ => panic!("{pointer}"),
+    }
+    gathered_with(identity, catalog, provider)
+}
+
+#[test]
+fn a_healthy_identity_compiles_to_what_the_objects_say() {
+    let desired = plan(&gathered());
+    assert_eq!(desired.accepted.reason, AcceptedReason::Accepted);
+    assert_eq!(desired.resolved_refs.reason, ResolvedRefsReason::Resolved);
+    let policy = written(&desired);
+    assert_eq!(
+        (policy.state, policy.stage, policy.authentication),
+        (State::Active, Stage::Enforce, Stage::Enforce)
+    );
+    let server = &policy.servers[0];
+    assert_eq!((server.url.as_str(), server.port), ("https://hr.example.com/mcp", 8000));
+    let tools: Vec<_> = server.tools.iter().map(|tool| tool.name.as_str()).collect();
+    assert_eq!(tools, ["directory.search", "salary.get", "salary.update"]);
+    // The ledger is in the catalogue's row, but the identity does not list it.
+    let leads: Vec<_> =
+        server.tools[1].downstreams.iter().map(|downstream| downstream.name.as_str()).collect();
+    assert_eq!(leads, ["payroll"]);
+    let scopes: Vec<_> = policy.scopes.iter().map(|scope| scope.name.as_str()).collect();
+    assert_eq!(scopes, ["hr:read", "hr:salary:read", "hr:salary:write"]);
+    assert_eq!(policy.downstreams.len(), 1);
+    let payroll = &policy.downstreams[0];
+    assert_eq!(
+        (payroll.url.as_str(), payroll.audience.as_str(), payroll.max_token_lifetime),
+        ("https://payroll.hr.svc/v1", "payroll", 600)
+    );
+    let provider = &policy.providers[0];
+    assert_eq!(
+        (provider.clock_skew, provider.max_token_lifetime, provider.keys_max_staleness),
+        (10, 300, 3600)
+    );
+    let file = "/var/run/secrets/behalf.dev/identity-providers/corp/token".to_owned();
+    assert_eq!(provider.client_authentication, ClientAuthentication::ServiceAccountToken { file });
+    assert_eq!(policy.callers.clients.as_ref().map(std::collections::BTreeSet::len), Some(1));
+    load(Serve::Policy(Box::new(policy)));
+}
+
+#[test]
+fn the_examples_compile() {
+    let read = |text: &str| text.replace("@DEMO_CA@", &PEM.replace('\n', "\\n"));
+    let identity =
+        serde_saphyr::from_str(&read(include_str!("../../../../examples/hr/agent-identity.yaml"))).unwrap();
+    let catalog =
+        serde_saphyr::from_str(&read(include_str!("../../../../examples/hr/scope-catalog.yaml"))).unwrap();
+    let provider: Value =
+        serde_saphyr::from_str(&read(include_str!("../../../../examples/hr/identity-provider.yaml")))
+            .unwrap();
+    let desired = plan(&gathered_with(identity, catalog, provider));
+    written(&desired);
+    assert_eq!(desired.accepted.reason, AcceptedReason::AcceptedPlainHTTP, "{}", desired.accepted.message);
+    assert!(desired.accepted.message.contains("plain http"), "{}", desired.accepted.message);
+}
+
+#[test]
+fn a_wider_scope_is_there_for_those_who_present_only_it() {
+    let mut gathered = changed("identity", "/spec/scopes", json!({"required": ["hr:read"]}));
+    let mut catalog = catalog_value();
+    catalog["spec"]["toolSets"][0]["tools"] = json!([{"name": "directory.search", "scopes": ["hr:read"]}]);
+    gathered.catalog = Some(object(catalog));
+    let scopes = written(&plan(&gathered)).scopes;
+    let names: Vec<_> = scopes.iter().map(|scope| scope.name.as_str()).collect();
+    assert_eq!(names, ["hr:read", "hr:salary:read"]);
+}
+
+#[test]
+fn no_actors_takes_any_client_and_nobody_between_and_an_empty_list_takes_none() {
+    let any = written(&plan(&changed("identity", "/spec/callers", json!({"kinds": ["User"]})))).callers;
+    assert_eq!((any.clients, any.max_actor_depth), (None, 0));
+    let none =
+        written(&plan(&changed("identity", "/spec/callers", json!({"actors": {"maxDepth": 1}})))).callers;
+    assert_eq!((none.clients, none.max_actor_depth), (Some(std::collections::BTreeSet::new()), 1));
+}
+
+#[test]
+fn what_policy_forbids_refuses_all_even_with_a_good_bundle_there() {
+    use AcceptedReason as A;
+    let cases = [
+        ("identity", "/spec/scopes/optional", json!(["hr:admin"]), A::ScopeNotInCatalog),
+        ("identity", "/spec/scopes/required", json!(["hr:admin"]), A::ScopeNotInCatalog),
+        ("identity", "/spec/downstreams/0/name", json!("crm"), A::UnknownDownstream),
+        ("identity", "/spec/servers/0/toolSet", json!("finance"), A::Invalid),
+        ("identity", "/spec/servers/0/url", json!("http://hr.example.com/mcp"), A::InsecureURL),
+        ("identity", "/spec/servers/0/url", json!("http://hr/mcp"), A::InsecureURL),
+        ("identity", "/spec/servers/0/url", json!("https://hr.example.com/mcp?x=1"), A::Invalid),
+        ("identity", "/spec/servers/0/port", json!(15_101), A::PortReserved),
+        ("identity", "/spec/servers/0/port", json!(0), A::Invalid),
+        (
+            "identity",
+            "/spec/servers/0/interception",
+            json!({"extraPorts": [{"port": 15_104}]}),
+            A::PortReserved,
+        ),
+        ("identity", "/spec/servers", json!([]), A::Invalid),
+        ("identity", "/spec/callers", json!({"kinds": []}), A::Invalid),
+        ("identity", "/spec/serviceAccountName", json!("default"), A::Invalid),
+        ("identity", "/spec/downstreams/0/identityProvider", json!("other"), A::Invalid),
+        ("identity", "/spec/servers/0/handle", json!({"carriers": []}), A::Invalid),
+        ("identity", "/spec/identityProviders", json!([]), A::Invalid),
+        ("catalog", "/spec/allowedNamespaces", json!({}), A::NamespaceNotAllowed),
+        (
+            "catalog",
+            "/spec/allowedNamespaces/selector/matchLabels",
+            json!({"tier": "dev"}),
+            A::NamespaceNotAllowed,
+        ),
+        ("catalog", "/spec/scopes/1/name", json!("hr:pay:read"), A::Accepted), // breaks the catalogue itself, see below
+        ("provider", "/spec/allowedNamespaces", json!({"from": "None"}), A::NamespaceNotAllowed),
+        ("provider", "/spec/clientAuthentication", json!({"allowed": []}), A::ClientAuthenticationNotAllowed),
+    ];
+    for (object, pointer, value, reason) in cases {
+        let mut gathered = changed(object, pointer, value.clone());
+        gathered.last_bundle = Some(last_good());
+        let desired = plan(&gathered);
+        if reason == A::Accepted {
+            assert_ne!(refused(&desired), Some(RefuseAllReason::IdentityNotAccepted), "{pointer}");
+            continue;
+        }
+        assert_eq!(desired.accepted.reason, reason, "{pointer} {value} {}", desired.accepted.message);
+        assert_eq!(refused(&desired), Some(RefuseAllReason::IdentityNotAccepted), "{pointer} {value}");
+    }
+}
+
+#[test]
+fn a_catalogue_or_provider_that_is_invalid_or_gone_keeps_the_last_good_bundle() {
+    use ResolvedRefsReason as R;
+    let mut cases = vec![
+        (changed("catalog", "/spec/toolSets/0/tools/0/scopes", json!(["nope"])), R::CatalogNotAccepted),
+        (changed("provider", "/spec/caBundle", json!("corp root")), R::IdentityProviderNotAccepted),
+    ];
+    let mut gone = gathered();
+    gone.catalog = None;
+    cases.push((gone, R::CatalogNotFound));
+    let mut gone = gathered();
+    gone.providers.clear();
+    cases.push((gone, R::IdentityProviderNotFound));
+    for (mut gathered, reason) in cases {
+        let first = plan(&gathered);
+        assert_eq!(refused(&first), Some(RefuseAllReason::ReferencesNotResolved), "{reason:?}");
+        assert_eq!(first.accepted.reason, AcceptedReason::Pending);
+        gathered.last_bundle = Some(last_good());
+        let desired = plan(&gathered);
+        assert_eq!(desired.bundle, BundleIntent::Keep, "{reason:?}");
+        assert_eq!(desired.resolved_refs.reason, reason);
+        assert!(
+            desired.resolved_refs.message.contains("Pods keep the bundle of serial 7."),
+            "{}",
+            desired.resolved_refs.message
+        );
+        assert!(
+            desired.resolved_refs.message.contains("kubectl") || desired.resolved_refs.message.contains('`')
+        );
+    }
+}
+
+#[test]
+fn only_a_good_bundle_of_this_identity_is_kept() {
+    let mut gathered = gathered();
+    gathered.catalog = None;
+    let tomb = LastBundle { document: document(tombstone(), 9), digest: String::new() };
+    let mut foreign = last_good();
+    foreign.document.identity = "other".to_owned();
+    let mut other_namespace = last_good();
+    other_namespace.document.namespace = "finance".to_owned();
+    let mut unreadable = last_good();
+    unreadable.document.format = 99;
+    for last in [tomb, foreign, other_namespace, unreadable] {
+        gathered.last_bundle = Some(last);
+        assert_eq!(refused(&plan(&gathered)), Some(RefuseAllReason::ReferencesNotResolved));
+    }
+}
+
+#[test]
+fn what_is_kept_still_follows_a_tightening_of_the_identity() {
+    let mut gathered = changed("identity", "/spec/state", json!("Suspended"));
+    gathered.catalog = None;
+    gathered.last_bundle = Some(last_good());
+    assert_eq!(written(&plan(&gathered)).state, State::Suspended);
+
+    let mut gathered =
+        changed("identity", "/spec/scopes", json!({"required": [], "optional": ["hr:salary:write"]}));
+    gathered.identity.spec.downstreams.clear();
+    gathered.catalog = None;
+    gathered.last_bundle = Some(last_good());
+    let kept = written(&plan(&gathered));
+    assert!(kept.optional_scopes.is_empty(), "nothing widens");
+    assert_eq!(kept.required_scopes.len(), 1, "what every call needs stays needed");
+    assert!(
+        kept.downstreams.is_empty() && kept.servers[0].tools.iter().all(|tool| tool.downstreams.is_empty())
+    );
+}
+
+#[test]
+fn what_is_kept_never_loosens() {
+    let mut gathered =
+        changed("identity", "/spec/rollout", json!({"stage": "Audit", "authentication": "Audit"}));
+    gathered.providers.clear();
+    gathered.last_bundle = Some(last_good());
+    let desired = plan(&gathered);
+    assert_eq!(desired.bundle, BundleIntent::Keep);
+    assert_eq!(desired.accepted.reason, AcceptedReason::Pending, "the change was not judged");
+}
+
+#[test]
+fn a_valid_catalogue_that_forbids_wins_over_a_provider_that_is_gone() {
+    let mut gathered = changed("catalog", "/spec/allowedNamespaces", json!({}));
+    gathered.providers.clear();
+    gathered.last_bundle = Some(last_good());
+    assert_eq!(refused(&plan(&gathered)), Some(RefuseAllReason::IdentityNotAccepted));
+}
+
+#[test]
+fn a_missing_service_account_is_said_and_changes_no_bundle() {
+    let mut gathered = gathered();
+    gathered.service_account = None;
+    let desired = plan(&gathered);
+    written(&desired);
+    assert_eq!(desired.resolved_refs.reason, ResolvedRefsReason::ServiceAccountNotFound);
+    assert!(desired.resolved_refs.message.contains("kubectl -n hr create serviceaccount hr-mcp"));
+}
+
+#[test]
+fn suspended_is_a_policy_that_says_so_and_deleted_a_tombstone() {
+    let desired = plan(&changed("identity", "/spec/state", json!("Suspended")));
+    assert_eq!(written(&desired).state, State::Suspended);
+    let desired = plan(&changed("identity", "/metadata/deletionTimestamp", json!("2026-01-02T00:00:00Z")));
+    assert_eq!(refused(&desired), Some(RefuseAllReason::IdentityDeleted));
+}
+
+#[test]
+fn of_two_identities_with_one_url_the_older_wins() {
+    let sibling = |namespace: &str, created: &str, url: &str| {
+        let mut sibling = identity_value();
+        sibling["metadata"] =
+            json!({"name": "hr-tools", "namespace": namespace, "creationTimestamp": created});
+        sibling["spec"]["servers"][0]["url"] = json!(url);
+        object(sibling)
+    };
+    let url = "https://hr.example.com/mcp";
+    for (sibling, taken) in [
+        (sibling("aa", "2025-12-31T00:00:00Z", url), true),
+        (sibling("zz", "2025-12-31T00:00:00Z", "https://hr.example.com:443/mcp/"), true),
+        (sibling("aa", "2026-01-01T00:00:00Z", url), true),
+        (sibling("zz", "2026-01-01T00:00:00Z", url), false),
+        (sibling("aa", "2026-01-02T00:00:00Z", url), false),
+        (sibling("aa", "2025-12-31T00:00:00Z", "https://hr.example.com/other"), false),
+        (object(identity_value()), false),
+    ] {
+        let mut gathered = gathered();
+        gathered.siblings = vec![sibling];
+        let desired = plan(&gathered);
+        assert_eq!(
+            desired.accepted.reason == AcceptedReason::AudienceTaken,
+            taken,
+            "{:?}",
+            gathered.siblings
+        );
+        assert_eq!(refused(&desired).is_some(), taken);
+    }
+}
+
+#[test]
+fn of_two_identities_with_one_account_the_older_wins_within_the_namespace() {
+    for (namespace, taken) in [("hr", true), ("finance", false)] {
+        let mut sibling = identity_value();
+        sibling["metadata"] =
+            json!({"name": "a", "namespace": namespace, "creationTimestamp": "2025-12-31T00:00:00Z"});
+        sibling["spec"]["servers"][0]["url"] = json!("https://other.example.com/mcp");
+        let mut gathered = gathered();
+        gathered.siblings = vec![object(sibling)];
+        assert_eq!(
+            plan(&gathered).accepted.reason == AcceptedReason::ServiceAccountTaken,
+            taken,
+            "{namespace}"
+        );
+    }
+}
+
+#[test]
+fn two_providers_with_one_issuer_are_refused() {
+    let mut identity = identity_value();
+    let second =
+        json!({"name": "twin", "client": {"id": "x", "authentication": {"type": "ServiceAccountToken"}}});
+    identity["spec"]["identityProviders"].as_array_mut().unwrap().push(second);
+    let mut gathered = gathered_with(identity, catalog_value(), provider_value("corp"));
+    let mut twin = provider_value("twin");
+    twin["spec"]["issuer"] = json!("https://idp.example.com/realms/corp");
+    gathered.providers.extend(providers(vec![twin]));
+    assert_eq!(refused(&plan(&gathered)), Some(RefuseAllReason::IdentityNotAccepted));
+}
+
+#[test]
+fn what_does_not_fit_into_a_config_map_is_refused() {
+    let mut catalog = catalog_value();
+    let tools: Vec<_> = (0..6000)
+        .map(|number| json!({"name": format!("tool.{number}.{}", "x".repeat(80)), "scopes": ["hr:read"]}))
+        .collect();
+    catalog["spec"]["toolSets"][0]["tools"] = json!(tools);
+    let desired = plan(&gathered_with(identity_value(), catalog, provider_value("corp")));
+    assert_eq!(desired.accepted.reason, AcceptedReason::TooLarge);
+    assert_eq!(refused(&desired), Some(RefuseAllReason::IdentityNotAccepted));
+}
+
+#[test]
+fn the_serial_never_goes_back_and_an_unchanged_bundle_is_not_written() {
+    let last = document(tombstone(), 1000);
+    assert_eq!(next_document("hr", "hr-tools", tombstone(), Some(&last), 2000), None);
+    let other = Serve::RefuseAll { reason: RefuseAllReason::IdentityNotAccepted };
+    let next = |now| {
+        next_document("hr", "hr-tools", other.clone(), Some(&last), now).map(|document| document.serial)
+    };
+    assert_eq!(next(2000), Some(2000));
+    assert_eq!(next(10), Some(1001), "a clock that went back");
+    let foreign = next_document("hr", "other", tombstone(), Some(&last), 10);
+    assert_eq!(foreign.map(|document| document.serial), Some(1001), "another identity's bundle is rewritten");
+}
+
+#[test]
+fn the_revision_of_the_catalogue_follows_its_rows_and_nothing_else() {
+    let before = written(&plan(&gathered())).catalog_revision;
+    let unrelated = changed("catalog", "/spec/scopes/3/holders", json!({"groups": ["nobody"]}));
+    assert_eq!(written(&plan(&unrelated)).catalog_revision, before);
+    let related = changed("catalog", "/spec/scopes/1/holders", json!({"groups": ["nobody"]}));
+    assert_ne!(written(&plan(&related)).catalog_revision, before);
+}
+
+#[test]
+fn what_was_accepted_as_it_stands_stays_so_while_a_reference_is_gone() {
+    let mut gathered = gathered_with(accepted_identity_value(), catalog_value(), provider_value("corp"));
+    gathered.catalog = None;
+    assert_eq!(
+        plan(&gathered).accepted.reason,
+        AcceptedReason::Pending,
+        "without a bundle there is nothing to run by"
+    );
+    gathered.last_bundle = Some(last_good());
+    assert_eq!(
+        plan(&gathered).accepted.reason,
+        AcceptedReason::Accepted,
+        "new pods may join with the bundle that is kept"
+    );
+    gathered.identity.metadata.generation = Some(5);
+    assert_eq!(plan(&gathered).accepted.reason, AcceptedReason::Pending, "a change was not judged");
+}

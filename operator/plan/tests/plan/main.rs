@@ -1,0 +1,19 @@
+//! What the plan promises: refuse or keep, injection, laws, and the same meaning as the objects.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    reason = "a test ends where it fails, and objects are written where they are used"
+)]
+
+mod catalog;
+mod differential;
+mod fixtures;
+mod golden;
+mod identity;
+mod injection;
+mod laws;
+mod random;
+mod status;
