@@ -98,6 +98,21 @@ impl Part {
     }
 }
 
+/// Waits until no other process builds under `name`, and keeps others waiting until the file it returns is dropped.
+///
+/// # Errors
+/// The lock file cannot be made.
+pub fn alone(steps: &Steps, root: &Path, name: &str) -> Result<fs::File> {
+    fs::create_dir_all(root).with_context(|| format!("cannot make {}", root.display()))?;
+    let path = root.join(format!("{name}.lock"));
+    let file = fs::File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    if file.try_lock().is_err() {
+        steps.say(&format!("another process builds {name}; waiting for it"));
+        file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+    }
+    Ok(file)
+}
+
 /// Writes a file so that it is there whole or not at all.
 ///
 /// # Errors

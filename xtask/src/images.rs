@@ -153,6 +153,7 @@ fn kept(
     let tag = key.get(..12).unwrap_or(key);
     let part = Part::new(&cache::root()?.join("images"), &format!("{name}-{tag}"), key);
     let record = part.dir.join("image.json");
+    let _alone = cache::alone(steps, &cache::root()?.join("locks"), &format!("{name}-{tag}"))?;
     if !part.ready(steps, &["image.json", "image.tar"])? {
         packages::ensure(steps, packages::IMAGES)?;
         steps.run(&format!("build image {name}:{tag}"), expected, || {
@@ -310,12 +311,22 @@ pub fn python(steps: &Steps, name: &str, directory: &Path) -> Result<Image> {
     )
 }
 
-/// An empty directory in the cache to put a build context together in.
+/// An empty directory in the cache to put a build context together in, for this process alone. Those that ended processes left are removed.
 ///
 /// # Errors
 /// It cannot be emptied.
 pub fn staging(name: &str) -> Result<PathBuf> {
-    let dir = cache::root()?.join("staging").join(name);
+    let all = cache::root()?.join("staging");
+    for old in fs::read_dir(&all).into_iter().flatten().flatten() {
+        let left = old.file_name();
+        let pid =
+            left.to_str().and_then(|left| left.rsplit('.').next()).filter(|pid| pid.parse::<u32>().is_ok());
+        if pid.is_none_or(|pid| !Path::new("/proc").join(pid).exists()) {
+            // Another process may be at the same.
+            let _ = fs::remove_dir_all(old.path());
+        }
+    }
+    let dir = all.join(format!("{name}.{}", std::process::id()));
     if dir.exists() {
         fs::remove_dir_all(&dir).with_context(|| format!("cannot empty {}", dir.display()))?;
     }

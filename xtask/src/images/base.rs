@@ -54,8 +54,11 @@ pub fn base(steps: &Steps, base: Base) -> Result<Image> {
         let tar = dir.join("root.tar");
         steps.live(&format!("mmdebstrap {} with {}", release.codename, base.packages()));
         // A fixed date makes the archive, and so the image, depend on the packages alone.
-        let mut command = Command::new("mmdebstrap");
+        // What it mounts is in a mount namespace of its own, which is gone with it even when it is killed.
+        let mut command = Command::new("unshare");
         command.env("SOURCE_DATE_EPOCH", "0").args([
+            "--mount",
+            "mmdebstrap",
             "--quiet",
             "--variant=minbase",
             &format!("--include={}", base.packages()),
@@ -63,6 +66,8 @@ pub fn base(steps: &Steps, base: Base) -> Result<Image> {
         for pattern in ["/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*"] {
             command.arg(format!("--dpkgopt=path-exclude={pattern}"));
         }
+        // Java's packages link into a directory that the exclusion leaves out.
+        command.arg("--essential-hook=mkdir -p \"$1\"/usr/share/man/man1");
         command.arg("--customize-hook=rm -rf \"$1\"/var/lib/apt/lists/* \"$1\"/var/cache/apt/* \"$1\"/var/cache/debconf/*-old");
         command.arg(&release.codename).arg(&tar);
         if let Some(sources) = &release.sources {
