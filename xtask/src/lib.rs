@@ -3,5 +3,8 @@ pub mod cache;
 pub mod cluster;
 pub mod command;
 pub mod demo;
+pub mod gate;
+pub mod generate;
 pub mod images;
 pub mod progress;
+pub mod standalone;

@@ -16,6 +16,12 @@ enum Task {
     Cluster(xtask::cluster::Args),
     /// Container images from ordinary Dockerfiles
     Image(xtask::images::Args),
+    /// The gate: everything that must hold before a change is taken
+    Check(xtask::gate::Args),
+    /// Known vulnerabilities of what is built (needs the advisory database from the network)
+    Advisories,
+    /// Write the files that are generated from others
+    Gen,
     /// One tool call on behalf of a human, on real parts, ending in a table
     Demo(xtask::demo::Args),
 }
@@ -24,6 +30,9 @@ fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Cluster(args) => xtask::cluster::run(&args),
         Task::Image(args) => xtask::images::run(&args),
+        Task::Check(args) => xtask::gate::run(&args),
+        Task::Advisories => xtask::gate::advisories(),
+        Task::Gen => xtask::generate::run(),
         Task::Demo(args) => xtask::demo::run(&args),
     };
     match done {

@@ -1,0 +1,53 @@
+//! The charts: helm's own strict lint, and values that explain themselves.
+use anyhow::Result;
+
+use super::{Gate, verdict};
+use crate::command::Run as _;
+use crate::generate::{CHARTS, helm};
+
+pub(super) fn charts(gate: &Gate<'_>) -> Result<()> {
+    let mut findings: Vec<String> = uncommented(&gate.read("charts/behalf/values.yaml")?)
+        .into_iter()
+        .map(|key| format!("charts/behalf/values.yaml: no comment above {key}"))
+        .collect();
+    for chart in CHARTS {
+        let linted = helm(gate.steps)?.current_dir(&gate.root).args(["lint", "--strict", chart]).text();
+        if let Err(error) = linted {
+            findings.push(format!("{chart}: {}", error.root_cause()));
+        }
+    }
+    verdict(&findings, "charts that do not pass:")
+}
+
+/// Keys of the first two levels without a comment on the line above. What is deeper is spoken for by its parent.
+fn uncommented(values: &str) -> Vec<String> {
+    let (mut missing, mut parent, mut above) = (Vec::new(), String::new(), "");
+    for line in values.lines() {
+        let depth = line.len() - line.trim_start().len();
+        let text = line.trim_start();
+        let key =
+            text.split_once(':').map(|(key, _)| key).filter(|key| key.chars().all(char::is_alphanumeric));
+        if let Some(key) = key {
+            if depth == 0 {
+                key.clone_into(&mut parent);
+            }
+            if depth <= 2 && !above.starts_with('#') {
+                missing.push(if depth == 0 { key.to_owned() } else { format!("{parent}.{key}") });
+            }
+        }
+        above = text;
+    }
+    missing
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_two_levels_need_a_comment() {
+        let values = "# Top: a.\na:\n  # Of b.\n  b: 1\n  c:\n    d: 2\n\ne: []\n";
+        assert_eq!(uncommented(values), ["a.c", "e"]);
+        assert_eq!(uncommented("# A.\na: {b: 1}\n# C: d.\nc: \"\"\n"), Vec::<String>::new());
+    }
+}
