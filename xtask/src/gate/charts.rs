@@ -1,5 +1,6 @@
-//! The charts: helm's own strict lint, and values that explain themselves.
-use anyhow::Result;
+//! The charts: helm's own strict lint, values that explain themselves, and the version of what they install.
+use anyhow::{Context as _, Result};
+use serde_json::Value;
 
 use super::{Gate, verdict};
 use crate::command::Run as _;
@@ -11,12 +12,27 @@ pub(super) fn charts(gate: &Gate<'_>) -> Result<()> {
         .map(|key| format!("charts/behalf/values.yaml: no comment above {key}"))
         .collect();
     for chart in CHARTS {
+        let path = format!("{chart}/Chart.yaml");
+        findings
+            .extend(versions(&gate.read(&path)?)?.into_iter().map(|finding| format!("{path}: {finding}")));
         let linted = helm(gate.steps)?.current_dir(&gate.root).args(["lint", "--strict", chart]).text();
         if let Err(error) = linted {
             findings.push(format!("{chart}: {}", error.root_cause()));
         }
     }
     verdict(&findings, "charts that do not pass:")
+}
+
+/// Crates and charts are released together.
+fn versions(chart: &str) -> Result<Vec<String>> {
+    let chart: Value = serde_saphyr::from_str(chart).context("a Chart.yaml is no YAML")?;
+    let ours = env!("CARGO_PKG_VERSION");
+    let other = |key: &&str| chart[*key] != ours;
+    Ok(["version", "appVersion"]
+        .iter()
+        .filter(|key| other(key))
+        .map(|key| format!("{key} is {} and that of the workspace {ours}", chart[*key]))
+        .collect())
 }
 
 /// Keys of the first two levels without a comment on the line above. What is deeper is spoken for by its parent.
@@ -43,6 +59,19 @@ fn uncommented(values: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_chart_has_the_version_of_the_workspace() {
+        let ours = env!("CARGO_PKG_VERSION");
+        assert_eq!(
+            versions(&format!("version: {ours}\nappVersion: {ours}\n")).unwrap(),
+            Vec::<String>::new()
+        );
+        let found = versions(&format!("version: {ours}\nappVersion: 9.9.9\n")).unwrap();
+        assert_eq!(found, [format!("appVersion is \"9.9.9\" and that of the workspace {ours}")]);
+        assert_eq!(versions("name: x\n").unwrap().len(), 2);
+        assert!(versions("a: [").is_err());
+    }
 
     #[test]
     fn keys_of_two_levels_need_a_comment() {

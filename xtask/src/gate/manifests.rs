@@ -2,7 +2,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use super::{Gate, read, verdict};
@@ -25,8 +25,8 @@ pub(super) fn missing(_: &Gate<'_>) -> Option<String> {
     (!answers).then(|| format!("the local cluster does not answer: {how}"))
 }
 
-/// Has the API server judge the kinds, the rendered charts and the examples, as a strict dry run. Kinds and namespaces that objects need
-/// and the cluster lacks are created for that time and removed again.
+/// Has the API server judge the kinds, the rendered charts and the examples, as a strict dry run. A kind that the cluster lacks is
+/// created for that time and removed again; an object of a namespace that it lacks is judged in `default`.
 ///
 /// # Errors
 /// The API server refuses a manifest; all such are named, by file.
@@ -34,7 +34,7 @@ pub fn manifests(steps: &Steps, cluster: &Cluster) -> Result<()> {
     let root = images::workspace()?;
     let sources = sources(steps, &root)?;
     let mut borrowed = Borrowed { cluster, created: Vec::new() };
-    let judged = borrowed.lend(&root, &sources).and_then(|()| judge(cluster, &sources));
+    let judged = borrowed.lend(&root).and_then(|()| judge(steps, cluster, &sources));
     let returned = borrowed.give_back();
     judged?;
     returned
@@ -60,13 +60,18 @@ fn sources(steps: &Steps, root: &Path) -> Result<Vec<(String, String)>> {
     Ok(found)
 }
 
+/// Where the examples leave room for the certificate of whoever tries them, in a double-quoted string.
+const PLACE_OF_CA: &str = "@DEMO_CA@";
+/// No certificate, but the form of one, which is all that the API server sees.
+const ANY_CA: &str = r"-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+
 fn yaml_files(root: &Path, folder: &str) -> Result<Vec<(String, String)>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(root.join(folder)).with_context(|| format!("cannot read {folder}"))? {
         let name = entry?.file_name().display().to_string();
         if Path::new(&name).extension().is_some_and(|ending| ending == "yaml") {
             let path = format!("{folder}/{name}");
-            let text = read(&root.join(&path))?;
+            let text = read(&root.join(&path))?.replace(PLACE_OF_CA, ANY_CA);
             found.push((path, text));
         }
     }
@@ -74,76 +79,104 @@ fn yaml_files(root: &Path, folder: &str) -> Result<Vec<(String, String)>> {
     Ok(found)
 }
 
-fn judge(cluster: &Cluster, sources: &[(String, String)]) -> Result<()> {
+fn judge(steps: &Steps, cluster: &Cluster, sources: &[(String, String)]) -> Result<()> {
+    let there = cluster.kubectl(&["get", "namespaces", "-o", "jsonpath={.items[*].metadata.name}"]).text()?;
+    let there: BTreeSet<&str> = there.split_whitespace().collect();
     let mut refused = Vec::new();
     for (path, text) in sources {
-        let arguments = [
-            "apply",
-            "--server-side",
-            "--force-conflicts",
-            "--dry-run=server",
-            "--validate=strict",
-            "--field-manager=behalf-gate",
-            "-f",
-            "-",
-        ];
-        if let Err(error) = cluster.kubectl(&arguments).feed(text) {
-            refused.push(format!("{path}: {}", error.root_cause()));
+        let text = placed(text, &there).with_context(|| format!("cannot read {path}"))?;
+        if let Err(error) = cluster.kubectl(DRY_RUN).feed(&text) {
+            refused.push(format!("{path}: {}", complaint(&error.root_cause().to_string())));
         }
     }
+    steps.say(&format!("{} of {} files accepted", sources.len() - refused.len(), sources.len()));
     verdict(&refused, "manifests that the API server refuses:")
 }
 
-/// What the cluster lacks and the dry run needs: an object is judged only where its kind and its namespace are.
+/// What kubectl said without its command and without the objects that passed.
+fn complaint(said: &str) -> String {
+    let lines: Vec<&str> = said.lines().skip(1).filter(|line| !line.ends_with("(server dry run)")).collect();
+    if lines.is_empty() { said.to_owned() } else { lines.join("; ") }
+}
+
+const DRY_RUN: &[&str] = &[
+    "apply",
+    "--server-side",
+    "--force-conflicts",
+    "--dry-run=server",
+    "--validate=strict",
+    "--field-manager=behalf-gate",
+    "-f",
+    "-",
+];
+
+/// `text` with every object of a namespace that is not `there` moved to `default`: the server looks at nothing else of it then.
+fn placed(text: &str, there: &BTreeSet<&str>) -> Result<String> {
+    let mut documents = documents(text)?;
+    let mut moved = false;
+    for document in &mut documents {
+        let namespace = &mut document["metadata"]["namespace"];
+        if namespace.as_str().is_some_and(|name| !there.contains(name)) {
+            *namespace = "default".into();
+            moved = true;
+            templated(document);
+        } else if namespace.is_null()
+            && let Some(metadata) = document["metadata"].as_object_mut()
+        {
+            metadata.remove("namespace");
+        }
+    }
+    if !moved {
+        return Ok(text.to_owned());
+    }
+    Ok(serde_json::json!({"apiVersion": "v1", "kind": "List", "items": documents}).to_string())
+}
+
+/// A pod is admitted only where its service account is; the template of one has the same fields, and needs nothing beside it.
+fn templated(document: &mut Value) {
+    if document["kind"] == "Pod" {
+        let template = serde_json::json!({"spec": document["spec"].take()});
+        document["kind"] = "PodTemplate".into();
+        document["template"] = template;
+        if let Some(members) = document.as_object_mut() {
+            members.remove("spec");
+        }
+    }
+}
+
+/// The kinds that the dry run needs and the cluster lacks: an object is judged only where its kind is known.
 struct Borrowed<'a> {
     cluster: &'a Cluster,
-    created: Vec<(&'static str, String)>,
+    created: Vec<String>,
 }
 
 impl Borrowed<'_> {
-    fn lend(&mut self, root: &Path, sources: &[(String, String)]) -> Result<()> {
+    fn lend(&mut self, root: &Path) -> Result<()> {
         for (path, text) in yaml_files(root, "charts/behalf-crds/templates")? {
             for name in kinds(&text)? {
-                self.create("crd", name, &text).with_context(|| format!("{path} is refused"))?;
-            }
-        }
-        for name in namespaces(sources)? {
-            let text =
-                serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-                    .to_string();
-            self.create("namespace", name, &text)?;
-        }
-        for (kind, name) in &self.created {
-            if *kind == "crd" {
                 let object = format!("crd/{name}");
-                self.cluster
-                    .kubectl(&["wait", "--for=condition=Established", "--timeout=60s", &object])
-                    .run()?;
+                if self.cluster.kubectl(&["get", &object]).succeeds() {
+                    continue;
+                }
+                let create = self.cluster.kubectl(&["create", "--validate=strict", "-f", "-"]).feed(&text);
+                create.with_context(|| format!("{path} is refused"))?;
+                self.created.push(object);
             }
         }
-        Ok(())
-    }
-
-    fn create(&mut self, kind: &'static str, name: String, text: &str) -> Result<()> {
-        if self.cluster.kubectl(&["get", kind, &name]).succeeds() {
-            return Ok(());
+        for object in &self.created {
+            self.cluster.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", object]).run()?;
         }
-        self.cluster.kubectl(&["create", "--validate=strict", "-f", "-"]).feed(text)?;
-        self.created.push((kind, name));
         Ok(())
     }
 
     fn give_back(self) -> Result<()> {
         let mut left = Vec::new();
-        for (kind, name) in self.created.iter().rev() {
-            if let Err(error) = self.cluster.kubectl(&["delete", kind, name, "--timeout=120s"]).run() {
-                left.push(format!("{kind}/{name}: {}", error.root_cause()));
+        for object in &self.created {
+            if let Err(error) = self.cluster.kubectl(&["delete", object, "--timeout=120s"]).run() {
+                left.push(format!("{object}: {}", error.root_cause()));
             }
         }
-        if left.is_empty() {
-            return Ok(());
-        }
-        bail!("what the dry run had created could not be removed:\n  {}", left.join("\n  "))
+        verdict(&left, "kinds that were created for the dry run and could not be removed:")
     }
 }
 
@@ -162,34 +195,43 @@ fn kinds(text: &str) -> Result<Vec<String>> {
         .collect())
 }
 
-/// Every namespace that an object of `sources` is in.
-fn namespaces(sources: &[(String, String)]) -> Result<BTreeSet<String>> {
-    let mut found = BTreeSet::new();
-    for (path, text) in sources {
-        let documents = documents(text).with_context(|| format!("cannot read {path}"))?;
-        found.extend(
-            documents
-                .iter()
-                .filter_map(|document| document["metadata"]["namespace"].as_str())
-                .map(str::to_owned),
-        );
-    }
-    Ok(found)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_namespaces_of_objects_are_known_by_the_objects() {
-        let text = "kind: A\nmetadata: {name: a, namespace: hr}\n---\n# nothing\n---\nkind: Namespace\nmetadata: {name: other}\n";
-        let sources = [
-            ("x.yaml".to_owned(), text.to_owned()),
-            ("y.yaml".to_owned(), "kind: B\nmetadata: {namespace: hr}".to_owned()),
-        ];
-        assert_eq!(namespaces(&sources).unwrap(), BTreeSet::from(["hr".to_owned()]));
-        assert!(namespaces(&[("z.yaml".to_owned(), "a: [".to_owned())]).is_err());
+    fn an_object_of_a_namespace_that_is_not_there_is_judged_in_another() {
+        let text = "kind: A\nmetadata: {name: a, namespace: hr}\n---\n# nothing\n---\nkind: B\nmetadata: {name: b}\n";
+        assert_eq!(placed(text, &BTreeSet::from(["hr"])).unwrap(), text);
+        let moved: Value =
+            serde_json::from_str(&placed(text, &BTreeSet::from(["default"])).unwrap()).unwrap();
+        assert_eq!(moved["items"][0]["metadata"], serde_json::json!({"name": "a", "namespace": "default"}));
+        assert_eq!(moved["items"][1], serde_json::json!({"kind": "B", "metadata": {"name": "b"}}));
+        assert!(placed("a: [", &BTreeSet::new()).is_err());
+        assert!(
+            placed("a: 1\na: 2", &BTreeSet::new()).is_err(),
+            "a key twice is refused here, since JSON would hide it"
+        );
+    }
+
+    #[test]
+    fn a_pod_that_is_moved_is_judged_as_a_template() {
+        let text =
+            "{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: hr}, spec: {serviceAccountName: s}}";
+        let moved: Value = serde_json::from_str(&placed(text, &BTreeSet::new()).unwrap()).unwrap();
+        let expected = serde_json::json!({
+            "apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "a", "namespace": "default"},
+            "template": {"spec": {"serviceAccountName": "s"}},
+        });
+        assert_eq!(moved["items"][0], expected);
+        assert_eq!(placed(text, &BTreeSet::from(["hr"])).unwrap(), text);
+    }
+
+    #[test]
+    fn a_complaint_is_what_was_refused() {
+        let said = "`kubectl apply` ended with 1\nservice/a serverside-applied (server dry run)\nThe Thing \"b\" is invalid";
+        assert_eq!(complaint(said), "The Thing \"b\" is invalid");
+        assert_eq!(complaint("`kubectl` cannot be started"), "`kubectl` cannot be started");
     }
 
     #[test]
