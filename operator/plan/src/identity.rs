@@ -1,18 +1,20 @@
 //! One identity: what its pods are to run by, and what its status says.
 
+mod status;
+
 use behalf_crds::names;
 use behalf_crds::v1alpha1::{
-    self as crds, AcceptedReason, AgentIdentityStatus, BundleStatus, ConditionType, InjectionStatus,
-    PodCounts, ReadyReason, ResolvedRefsReason, RolloutReason, RolloutStatus, State,
+    self as crds, AcceptedReason, ConditionType, PodCounts, ReadyReason, ResolvedRefsReason, State,
 };
 use behalf_policy::bundle::document::{FORMAT, PolicyDocument};
 use behalf_policy::bundle::{Bundle, Document, RefuseAllReason, Serve};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::compile::{self, Resolved, namespace_of};
 use crate::conditions::ConditionIntent;
-use crate::gathered::{Applied, Gathered, Settings};
+use crate::gathered::{Gathered, Settings};
 use crate::inject;
+
+pub use status::identity_status;
 
 /// What an identity's pods are to run by, and what is to be said of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -302,102 +304,4 @@ fn pods_problem(
         )
     };
     Some(ConditionIntent::new(ReadyReason::NoPods, message))
-}
-
-struct Summary<'a> {
-    desired: &'a Desired,
-    applied: &'a Applied,
-}
-
-/// What the identity's status says, once the server answered for the bundle.
-#[must_use]
-pub fn identity_status(
-    desired: &Desired,
-    applied: &Applied,
-    previous: Option<&AgentIdentityStatus>,
-    now: &Time,
-) -> AgentIdentityStatus {
-    let mut conditions = previous.map(|status| status.conditions.clone()).unwrap_or_default();
-    let ready = ready(&Summary { desired, applied });
-    desired.accepted.set(&mut conditions, desired.generation, now);
-    desired.resolved_refs.set(&mut conditions, desired.generation, now);
-    ready.set(&mut conditions, desired.generation, now);
-    let before =
-        previous.and_then(|status| status.rollout.as_ref()).filter(|before| before.stage == desired.stage);
-    let programmed =
-        previous.and_then(|status| status.bundle.as_ref()).and_then(|b| b.programmed_digest.clone());
-    AgentIdentityStatus {
-        observed_generation: desired.generation,
-        rollout: Some(RolloutStatus {
-            stage: desired.stage,
-            since: before.map_or_else(|| now.clone(), |before| before.since.clone()),
-            reason: RolloutReason::AsSpecified,
-        }),
-        bundle: applied.bundle.as_ref().map(|bundle| BundleStatus {
-            digest: bundle.digest.clone(),
-            serial: i64::try_from(bundle.serial).ok(),
-            programmed_digest: programmed,
-        }),
-        injection: Some(InjectionStatus { revision: desired.injection_revision.clone() }),
-        pods: Some(desired.pods),
-        conditions,
-    }
-}
-
-type ReadyCheck = fn(&Summary<'_>) -> Option<ConditionIntent<ReadyReason>>;
-
-/// In this order: the first that fails is what there is to do first.
-const READY_CHECKS: [ReadyCheck; 6] =
-    [not_accepted, refs_not_resolved, not_judged, bundle_not_written, suspended, pods_not_right];
-
-fn ready(summary: &Summary<'_>) -> ConditionIntent<ReadyReason> {
-    READY_CHECKS.iter().find_map(|check| check(summary)).unwrap_or_else(|| {
-        let pods = summary.desired.pods;
-        let run = if pods.injected == 1 { "1 pod runs".to_owned() } else { format!("{} pods run", pods.injected) };
-        let hint = match pods.stale {
-            None | Some(0) => String::new(),
-            Some(stale) => {
-                format!(" Injected before the last change: {stale}. Restart them to follow: kubectl rollout restart")
-            }
-        };
-        ConditionIntent::new(ReadyReason::Ready, format!("{run} behind Behalf.{hint}"))
-    })
-}
-
-fn not_accepted(summary: &Summary<'_>) -> Option<ConditionIntent<ReadyReason>> {
-    let accepted = &summary.desired.accepted;
-    let message = || format!("Every call is refused. {}", accepted.message);
-    accepted.is_false().then(|| ConditionIntent::new(ReadyReason::NotAccepted, message()))
-}
-
-fn refs_not_resolved(summary: &Summary<'_>) -> Option<ConditionIntent<ReadyReason>> {
-    let refs = &summary.desired.resolved_refs;
-    (!refs.is_true()).then(|| ConditionIntent::new(ReadyReason::RefsNotResolved, refs.message.clone()))
-}
-
-fn not_judged(summary: &Summary<'_>) -> Option<ConditionIntent<ReadyReason>> {
-    let accepted = &summary.desired.accepted;
-    (!accepted.is_true()).then(|| ConditionIntent::new(ReadyReason::Pending, accepted.message.clone()))
-}
-
-fn bundle_not_written(summary: &Summary<'_>) -> Option<ConditionIntent<ReadyReason>> {
-    let message = match (&summary.applied.failure, &summary.applied.bundle) {
-        (Some(cause), _) => format!(
-            "The bundle could not be written: {cause}. Pods keep what they have; it is tried again. The operator's log says more: kubectl -n {} logs deployment/{}",
-            names::SYSTEM_NAMESPACE,
-            names::OPERATOR
-        ),
-        (None, None) => "The bundle was not written yet, so pods cannot start; it is tried again.".to_owned(),
-        (None, Some(_)) => return None,
-    };
-    Some(ConditionIntent::new(ReadyReason::BundleNotWritten, message))
-}
-
-fn suspended(summary: &Summary<'_>) -> Option<ConditionIntent<ReadyReason>> {
-    let message = "Every call is refused, because spec.state is Suspended. Set it to Active to serve again.";
-    summary.desired.suspended.then(|| ConditionIntent::new(ReadyReason::Suspended, message))
-}
-
-fn pods_not_right(summary: &Summary<'_>) -> Option<ConditionIntent<ReadyReason>> {
-    summary.desired.pods_problem.clone()
 }

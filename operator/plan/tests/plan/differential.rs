@@ -243,4 +243,22 @@ proptest! {
         let expected = meaning(&identity, &catalog, &provider, &caller, tool, 0);
         prop_assert_eq!(decided(&identity, &catalog, &provider, &caller, tool, 0), expected);
     }
+
+    /// The same for a server with one tool that offers just what the tool needs, called with wider scopes alone.
+    #[test]
+    fn a_wider_scope_means_what_it_implies(
+        mut catalog in random::catalog(),
+        mut identity in random::identity(),
+        provider in random::provider(),
+        mut caller in random::caller(),
+    ) {
+        catalog["spec"]["toolSets"][0]["tools"].as_array_mut().unwrap().truncate(1);
+        let needs = catalog["spec"]["toolSets"][0]["tools"][0]["scopes"].clone();
+        caller.scopes = random::SCOPES.iter().filter(|scope| !words(&needs).contains(**scope)).map(|scope| behalf_policy::ids::Scope::new(*scope).unwrap()).collect();
+        caller.groups = random::GROUPS.iter().map(|group| behalf_policy::ids::Group::new(*group).unwrap()).collect();
+        caller.actor_depth = 0;
+        identity["spec"]["scopes"] = serde_json::json!({"required": [], "optional": needs});
+        let expected = meaning(&identity, &catalog, &provider, &caller, "t0", 0);
+        prop_assert_eq!(decided(&identity, &catalog, &provider, &caller, "t0", 0), expected);
+    }
 }

@@ -53,6 +53,7 @@ fn a_healthy_identity_compiles_to_what_the_objects_say() {
         (payroll.url.as_str(), payroll.audience.as_str(), payroll.max_token_lifetime),
         ("https://payroll.hr.svc/v1", "payroll", 600)
     );
+    assert_eq!(payroll.scope_ceiling.len(), 2);
     let provider = &policy.providers[0];
     assert_eq!(
         (provider.clock_skew, provider.max_token_lifetime, provider.keys_max_staleness),

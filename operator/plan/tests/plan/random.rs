@@ -39,7 +39,7 @@ prop_compose! {
 
 prop_compose! {
     fn tool(number: usize)(
-        scopes in at_least_one(&SCOPES, 3),
+        scopes in at_least_one(&SCOPES, 2),
         hide in any::<bool>(),
         leads in btree_set(0..DOWNSTREAMS.len(), 0..3),
         asked in vec(at_least_one(&ASKED, 2), DOWNSTREAMS.len()),
@@ -65,6 +65,7 @@ prop_compose! {
         scopes in (scope(0), scope(1), scope(2), scope(3), scope(4)),
         tools in (tool(0), tool(1), tool(2), tool(3)),
         downstreams in (downstream(0), downstream(1), downstream(2)),
+        count in 1..=4_usize,
         flaw in 0..40_u32,
         closed in proptest::bool::weighted(0.05),
     ) -> Value {
@@ -81,9 +82,9 @@ prop_compose! {
             3 => downstreams[1]["scopes"] = json!(["x0"]),
             4 => tools[0]["scopes"] = json!([]),
             5 => downstreams[2]["http"]["origin"] = json!("https://127.0.0.1"),
-            6 => drop(tools.remove(2)),
             _ => {}
         }
+        tools.truncate(count);
         json!({"apiVersion": "behalf.dev/v1alpha1", "kind": "ScopeCatalog", "metadata": {"name": "corp", "generation": 1},
                "spec": {"allowedNamespaces": {"from": if closed { "None" } else { "All" }}, "scopes": scopes,
                         "toolSets": [{"name": "set", "tools": tools}, {"name": "empty", "tools": []}], "downstreams": downstreams}})
