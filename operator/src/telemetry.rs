@@ -28,8 +28,10 @@ pub enum TelemetryError {
 /// # Errors
 /// The filter cannot be read, or logging was started before.
 pub fn start(filter: &str, format: LogFormat) -> Result<(), TelemetryError> {
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(filter)?).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_new(filter)?)
+        .with_writer(std::io::stderr)
+        .with_ansi(false);
     let started = match format {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
         LogFormat::Text => builder.try_init(),

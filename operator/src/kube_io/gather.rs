@@ -36,9 +36,17 @@ pub struct SeenBundle {
     /// Whether nothing but its content could call for writing it again: every key we sign with signed it, and it carries
     /// the labels by which it is found.
     pub intact: bool,
-    /// Serial of a content that we did not sign, as far as it can be read. Ours has to be greater all the same: it may be
-    /// ours from before the keys were lost.
-    pub foreign_serial: Option<u64>,
+    /// A serial that was reached already without our signature to show for it: what an unverified content says, or the
+    /// status. The next one has to be greater all the same: it may be ours from before the keys or the object were lost.
+    pub passed_serial: Option<u64>,
+}
+
+impl SeenBundle {
+    /// The same, knowing that `serial` was reached already.
+    #[must_use]
+    pub fn after(self, serial: Option<u64>) -> Self {
+        Self { passed_serial: self.passed_serial.max(serial), ..self }
+    }
 }
 
 impl Gather {
@@ -90,10 +98,10 @@ impl Gather {
             .open(text)
             .ok()
             .map(|(payload, document)| LastBundle { document, digest: payload_digest(&payload) });
-        let foreign_serial = if last.is_none() { unverified_serial(text) } else { None };
+        let passed_serial = if last.is_none() { unverified_serial(text) } else { None };
         let intact =
             last.is_some() && self.keys.all_signed(text) && object.as_deref().is_some_and(is_labelled);
-        SeenBundle { object, last, intact, foreign_serial }
+        SeenBundle { object, last, intact, passed_serial }
     }
 
     /// Everything the plan of an identity depends on.

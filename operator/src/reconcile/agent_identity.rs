@@ -45,7 +45,9 @@ async fn serve(
     name: &str,
     object: &AgentIdentity,
 ) -> Result<Next, ReconcileError> {
-    let mut seen = context.gather.bundle(namespace, name);
+    let told = object.status.as_ref().and_then(|it| it.bundle.as_ref()).and_then(|it| it.serial);
+    let told = told.and_then(|serial| u64::try_from(serial).ok());
+    let mut seen = context.gather.bundle(namespace, name).after(told);
     for _ in 0..ATTEMPTS {
         let gathered = context.gather.everything(object, seen.last.clone()).await;
         let desired = identity(&gathered.map_err(ReconcileError::api("gather"))?, &context.settings);
@@ -55,7 +57,7 @@ async fn serve(
                 return Ok(next(&desired));
             }
             // What to write may depend on what is there, so it is planned again.
-            Ok(Written::OutOfDate(now)) => seen = *now,
+            Ok(Written::OutOfDate(now)) => seen = now.after(told),
             Err(error) => {
                 report(context, object, &desired, &failed(&seen, &error)).await?;
                 return Err(error);

@@ -10,8 +10,8 @@ use crate::error::ReconcileError;
 use crate::kube_io::gather::SeenBundle;
 use crate::kube_io::{is_conflict, is_not_found};
 
-/// A serial that somebody else wrote is heeded only if it is no further ahead than this: else it could use up all serials.
-const FOREIGN_LEAD_MS: u64 = 24 * 60 * 60 * 1000;
+/// A serial that our signature does not vouch for is heeded only if it is no further ahead than this: else it could use up all serials.
+const PASSED_LEAD_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// What became of a write.
 pub(super) enum Written {
@@ -84,8 +84,8 @@ fn next_text(
 }
 
 fn earliest(now_ms: u64, seen: &SeenBundle) -> u64 {
-    let after = seen.foreign_serial.map_or(0, |serial| serial.saturating_add(1));
-    if after <= now_ms.saturating_add(FOREIGN_LEAD_MS) { after.max(now_ms) } else { now_ms }
+    let after = seen.passed_serial.map_or(0, |serial| serial.saturating_add(1));
+    if after <= now_ms.saturating_add(PASSED_LEAD_MS) { after.max(now_ms) } else { now_ms }
 }
 
 #[cfg(test)]
@@ -94,12 +94,12 @@ mod tests {
 
     #[test]
     fn a_serial_we_did_not_sign_is_passed_unless_it_is_absurd() {
-        let seen = |foreign_serial| SeenBundle { foreign_serial, ..SeenBundle::default() };
+        let seen = |passed_serial| SeenBundle { passed_serial, ..SeenBundle::default() };
         assert_eq!(earliest(1000, &seen(None)), 1000);
         assert_eq!(earliest(1000, &seen(Some(10))), 1000);
         assert_eq!(earliest(1000, &seen(Some(1000))), 1001);
         assert_eq!(earliest(1000, &seen(Some(5000))), 5001);
         assert_eq!(earliest(1000, &seen(Some(u64::MAX))), 1000);
-        assert_eq!(earliest(1000, &seen(Some(1001 + FOREIGN_LEAD_MS))), 1000);
+        assert_eq!(earliest(1000, &seen(Some(1001 + PASSED_LEAD_MS))), 1000);
     }
 }

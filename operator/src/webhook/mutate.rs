@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use behalf_crds::names;
 use behalf_crds::v1alpha1::{AgentIdentity, IdentityProvider};
 use behalf_plan::{Injection, Plan, Refusal, Settings, plan_injection};
@@ -62,7 +64,7 @@ impl Mutate {
     pub async fn review(&self, body: &[u8]) -> Result<Vec<u8>, ReviewError> {
         let request = decode(body).inspect_err(|_| self.metrics.admitted(Verdict::Unreadable))?;
         let response = self.answer(&request).await?;
-        serde_json::to_vec(&response.into_review()).map_err(|_| ReviewError::Encode)
+        encode(response)
     }
 
     async fn answer(
@@ -154,6 +156,16 @@ fn decode(body: &[u8]) -> Result<AdmissionRequest<DynamicObject>, ReviewError> {
         return Err(ReviewError::NotReview);
     }
     review.try_into().map_err(|_| ReviewError::NotReview)
+}
+
+/// The answer as the API documents it: `kube` writes a patch as a list of numbers, four times as long as base64.
+fn encode(response: AdmissionResponse) -> Result<Vec<u8>, ReviewError> {
+    let patch = response.patch.as_ref().map(|patch| STANDARD.encode(patch));
+    let mut review = serde_json::to_value(response.into_review()).map_err(|_| ReviewError::Encode)?;
+    if let (Some(patch), Some(held)) = (patch, review.pointer_mut("/response/patch")) {
+        *held = patch.into();
+    }
+    serde_json::to_vec(&review).map_err(|_| ReviewError::Encode)
 }
 
 /// The new pod, if this is about one.

@@ -1,0 +1,214 @@
+//! An API server in memory: enough of one to see what is sent to it, and to answer as the real one would.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::BodyExt as _;
+use kube::Client;
+use kube::client::Body;
+use serde_json::{Value, json};
+
+/// One request.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub method: Method,
+    pub path: String,
+    pub query: String,
+    pub body: Value,
+}
+
+impl Call {
+    /// Method and path, for a comparison at a glance.
+    pub fn brief(&self) -> String {
+        format!("{} {}", self.method, self.path)
+    }
+}
+
+/// The objects by path, and what was asked.
+#[derive(Clone, Default)]
+pub struct Server(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    objects: BTreeMap<String, Value>,
+    calls: Vec<Call>,
+    faults: Vec<(Method, String, u16)>,
+    version: u64,
+}
+
+impl Server {
+    /// A client of this server.
+    pub fn client(&self) -> Client {
+        let server = self.clone();
+        Client::new(
+            tower::service_fn(move |request: Request<Body>| {
+                let server = server.clone();
+                async move { Ok::<_, Infallible>(server.answer(request).await) }
+            }),
+            "default",
+        )
+    }
+
+    /// Puts an object there, as somebody else would.
+    pub fn put(&self, path: &str, mut object: Value) {
+        let mut state = self.0.lock().unwrap();
+        state.version += 1;
+        object["metadata"]["resourceVersion"] = json!(state.version.to_string());
+        let uid = state
+            .objects
+            .get(path)
+            .map_or_else(|| json!(format!("uid-{}", state.version)), |it| it["metadata"]["uid"].clone());
+        object["metadata"]["uid"] = uid;
+        state.objects.insert(path.to_owned(), object);
+    }
+
+    /// Takes an object away.
+    pub fn remove(&self, path: &str) {
+        self.0.lock().unwrap().objects.remove(path);
+    }
+
+    /// The object at a path.
+    pub fn get(&self, path: &str) -> Option<Value> {
+        self.0.lock().unwrap().objects.get(path).cloned()
+    }
+
+    /// The next request of this method to this path fails with this code.
+    pub fn fail(&self, method: Method, path: &str, code: u16) {
+        self.0.lock().unwrap().faults.push((method, path.to_owned(), code));
+    }
+
+    /// What was asked since the last time, without lists and watches.
+    pub fn calls(&self) -> Vec<Call> {
+        std::mem::take(&mut self.0.lock().unwrap().calls)
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let query = head.uri.query().unwrap_or_default().to_owned();
+        if query.contains("watch=true") {
+            return std::future::pending().await;
+        }
+        let call = Call {
+            method: head.method,
+            path: head.uri.path().to_owned(),
+            query,
+            body: serde_json::from_slice(&body).unwrap_or_default(),
+        };
+        let (code, answer) = self.0.lock().unwrap().handle(call);
+        let status = StatusCode::from_u16(code).unwrap();
+        Response::builder().status(status).body(Body::from(answer.to_string().into_bytes())).unwrap()
+    }
+}
+
+impl State {
+    fn handle(&mut self, call: Call) -> (u16, Value) {
+        if call.method == Method::GET
+            && let Some(list) = self.list(&call.path)
+        {
+            return (200, list);
+        }
+        self.calls.push(call.clone());
+        let fault =
+            self.faults.iter().position(|(method, path, _)| *method == call.method && *path == call.path);
+        if let Some(at) = fault {
+            let (_, _, code) = self.faults.remove(at);
+            return failure(code);
+        }
+        let held = self.objects.get(call.path.trim_end_matches("/status")).cloned();
+        match (call.method.as_str(), held) {
+            ("GET", Some(held)) => (200, held),
+            ("GET" | "PUT", None) => failure(404),
+            ("POST", _) => self.create(&call),
+            ("PUT", Some(held)) => self.write(&call.path, &held, call.body),
+            ("PATCH", Some(held)) => self.apply(&call, &held),
+            ("PATCH", None) if call.path.ends_with("/status") => failure(404),
+            // As the real one: a resource version or a UID asks for an object that is there.
+            ("PATCH", None) if !call.body["metadata"]["resourceVersion"].is_null() => failure(409),
+            ("PATCH", None) => self.insert(&call.path, call.body),
+            _ => failure(405),
+        }
+    }
+
+    /// A collection: the last part of the path is a plural of which we hold objects, or none at all.
+    fn list(&self, path: &str) -> Option<Value> {
+        const COLLECTIONS: [&str; 8] = [
+            "agentidentities",
+            "scopecatalogs",
+            "identityproviders",
+            "namespaces",
+            "pods",
+            "configmaps",
+            "validatingadmissionpolicies",
+            "validatingadmissionpolicybindings",
+        ];
+        let plural = path.rsplit('/').next().filter(|it| COLLECTIONS.contains(it))?;
+        let items: Vec<_> = self
+            .objects
+            .iter()
+            .filter(|(key, _)| key.rsplit('/').nth(1) == Some(plural))
+            .map(|(_, object)| object.clone())
+            .collect();
+        Some(
+            json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": self.version.to_string()}, "items": items}),
+        )
+    }
+
+    fn create(&mut self, call: &Call) -> (u16, Value) {
+        let name = call.body["metadata"]["name"].as_str().unwrap_or_default();
+        let path = format!("{}/{name}", call.path);
+        if self.objects.contains_key(&path) { failure(409) } else { self.insert(&path, call.body.clone()) }
+    }
+
+    fn insert(&mut self, path: &str, mut object: Value) -> (u16, Value) {
+        self.version += 1;
+        object["metadata"]["uid"] = json!(format!("uid-{}", self.version));
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        self.objects.insert(path.to_owned(), object.clone());
+        (201, object)
+    }
+
+    fn apply(&mut self, call: &Call, held: &Value) -> (u16, Value) {
+        let mut next = held.clone();
+        if call.path.ends_with("/status") {
+            next["status"] = call.body["status"].clone();
+        } else {
+            for member in ["data", "webhooks"].iter().filter(|it| !call.body[**it].is_null()) {
+                next[*member] = call.body[*member].clone();
+            }
+            next["metadata"]["labels"] = call.body["metadata"]["labels"].clone();
+        }
+        next["metadata"]["resourceVersion"] = call.body["metadata"]["resourceVersion"].clone();
+        if !call.body["metadata"]["uid"].is_null() {
+            next["metadata"]["uid"] = call.body["metadata"]["uid"].clone();
+        }
+        self.write(call.path.trim_end_matches("/status"), held, next)
+    }
+
+    /// Refuses what is not meant for the object that is there.
+    fn write(&mut self, path: &str, held: &Value, mut next: Value) -> (u16, Value) {
+        let (meant, there) = (&next["metadata"], &held["metadata"]);
+        let stale = |member: &str| !meant[member].is_null() && meant[member] != there[member];
+        if stale("resourceVersion") || stale("uid") {
+            return failure(409);
+        }
+        self.version += 1;
+        next["metadata"]["uid"] = there["uid"].clone();
+        next["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        self.objects.insert(path.to_owned(), next.clone());
+        (200, next)
+    }
+}
+
+fn failure(code: u16) -> (u16, Value) {
+    let reason = match code {
+        404 => "NotFound",
+        409 => "Conflict",
+        _ => "Scripted",
+    };
+    let message = format!("scripted {code}");
+    let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message});
+    (code, status)
+}
