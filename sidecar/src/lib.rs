@@ -1,1 +1,19 @@
-//! Placeholder.
+//! The Behalf sidecar: checks every inbound call of one MCP server and turns the caller's token into
+//! short-lived tokens for the downstream calls that the policy permits.
+
+pub mod admin;
+pub mod app;
+pub mod audit;
+pub mod bundle_source;
+pub mod clock;
+pub mod config;
+pub mod drain;
+pub mod exchange;
+pub mod handles;
+pub mod inbound;
+pub mod metrics;
+pub mod outbound;
+pub mod provider;
+pub mod redirect;
+pub mod telemetry;
+pub mod token;

@@ -1,0 +1,75 @@
+//! From a caller to the server behind us, in the order of the design: envelope, authentication, session,
+//! decision, record, forwarding. Every refusal happens before the first byte of an answer, and every
+//! request leaves exactly one record.
+
+mod authenticate;
+mod body;
+mod forward;
+mod head;
+mod headers;
+mod recording;
+mod respond;
+mod route;
+mod server;
+mod sessions;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+pub use server::serve;
+
+use crate::audit::Audit;
+use crate::bundle_source::Bundles;
+use crate::clock::Clock;
+use crate::handles::Handles;
+use crate::metrics::Metrics;
+use crate::token::Verifier;
+
+/// What the inbound side works with. It never holds a client credential and cannot exchange a token.
+pub struct Inbound {
+    bundles: Bundles,
+    audit: Audit,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    handles: Handles,
+    verifier: Verifier,
+    sessions: sessions::Sessions,
+    server: Client<HttpConnector, Full<Bytes>>,
+}
+
+impl std::fmt::Debug for Inbound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Inbound")
+    }
+}
+
+impl Inbound {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(
+        bundles: Bundles,
+        audit: Audit,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+        handles: Handles,
+        verifier: Verifier,
+    ) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        let server = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
+        Self {
+            bundles,
+            audit,
+            metrics,
+            clock,
+            handles,
+            verifier,
+            sessions: sessions::Sessions::new(),
+            server,
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! To the server and back: the judged message goes out with nothing of the caller's credentials, and the
+//! answer comes back with nothing said in our place.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use behalf_policy::bundle::document::Carrier;
+use behalf_policy::bundle::{Host, Policy, Stage};
+use behalf_policy::claims::Caller;
+use behalf_policy::decide::shows_tool;
+use behalf_policy::envelope::{Era, Limits, ListKind, Message, Target};
+use behalf_policy::listing::{SseFilter, filter_tools_result};
+use bytes::Bytes;
+use http::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HOST, HeaderMap,
+    HeaderValue,
+};
+use http::{Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+
+use super::body::{AnswerBody, CallBody, Keep, OpenRequest, full, read};
+use super::respond::Denial;
+use super::sessions::{LAST_EVENT_ID, Principal, SESSION_ID};
+use super::{Inbound, headers};
+use crate::bundle_source::{Active, Prepared};
+use crate::handles::OpenHandle;
+
+/// A tool may work for minutes before it answers; nothing outlives this bound of the handle's own life.
+const HEAD_WITHIN: Duration = Duration::from_mins(10);
+
+/// A request that may go to the server.
+pub(super) struct Outgoing<'a> {
+    pub(super) active: &'a Arc<Active>,
+    pub(super) policy: &'a Policy,
+    pub(super) prepared: &'a Prepared,
+    pub(super) verb: Method,
+    pub(super) headers: &'a HeaderMap,
+    /// The judged message of a POST.
+    pub(super) message: Option<&'a Message>,
+    /// Absent when authentication failed and is only recorded.
+    pub(super) caller: Option<Arc<Caller>>,
+    pub(super) principal: Principal,
+    /// The session the request belongs to.
+    pub(super) session: Option<&'a str>,
+    pub(super) handle: Option<OpenHandle>,
+    pub(super) open: OpenRequest,
+}
+
+impl Outgoing<'_> {
+    fn era(&self) -> Era {
+        self.message.map_or(Era::Legacy, Message::era)
+    }
+
+    fn target(&self) -> Option<&Target> {
+        self.message.map(Message::target)
+    }
+
+    /// Whether the answer may show tools that the caller may not call. A resumed stream replays answers.
+    fn filter(&self) -> Option<(Arc<Caller>, String)> {
+        let caller = self.caller.clone()?;
+        if self.policy.stage == Stage::Audit {
+            return None;
+        }
+        match (self.target(), self.message.and_then(Message::id_text)) {
+            (Some(Target::List(ListKind::Tools)), Some(id)) => Some((caller, id.to_owned())),
+            (None, _) if self.verb == Method::GET && self.headers.contains_key(LAST_EVENT_ID) => {
+                Some((caller, String::new()))
+            }
+            _ => None,
+        }
+    }
+
+    fn request(&self) -> Result<Request<Full<Bytes>>, Denial> {
+        let server = &self.policy.server;
+        let uri: Uri = format!("http://127.0.0.1:{}{}", server.port, server.path)
+            .parse()
+            .map_err(|_| Denial::ServerUnavailable)?;
+        let mut headers = headers::for_server(self.headers);
+        if self.era() == Era::Modern {
+            // Sessions do not exist there, and what does not exist is not passed on (C2).
+            headers.remove(SESSION_ID);
+            headers.remove(LAST_EVENT_ID);
+        } else if self.session.is_none() {
+            // Without a session nobody can say whose stream would be resumed (C18).
+            headers.remove(LAST_EVENT_ID);
+        }
+        if self.filter().is_some() {
+            headers.remove(ACCEPT_ENCODING);
+        }
+        let host = match server.host {
+            Host::Loopback => self.prepared.loopback_host.clone(),
+            Host::Keep => {
+                HeaderValue::from_str(&self.prepared.authority).map_err(|_| Denial::ServerUnavailable)?
+            }
+        };
+        headers.insert(HOST, host);
+        let mut in_meta = None;
+        if let Some(handle) = &self.handle {
+            if server.carriers.contains(&Carrier::Authorization) {
+                let value = format!("Bearer {}", handle.as_str());
+                let mut value = HeaderValue::from_str(&value).map_err(|_| Denial::ServerUnavailable)?;
+                value.set_sensitive(true);
+                headers.insert(AUTHORIZATION, value);
+            }
+            if server.carriers.contains(&Carrier::Meta) {
+                in_meta = Some(handle.as_str());
+            }
+        }
+        let body = self.message.map(|message| message.forward_body(in_meta)).unwrap_or_default();
+        let mut request = Request::new(Full::new(Bytes::from(body)));
+        *request.method_mut() = self.verb.clone();
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+}
+
+impl Inbound {
+    /// Sends the request to the server and gives its answer as the caller gets it.
+    pub(super) async fn forward(&self, outgoing: Outgoing<'_>) -> Result<Response<AnswerBody>, Denial> {
+        let answered = self.server.request(outgoing.request()?);
+        let answer = match tokio::time::timeout(HEAD_WITHIN, answered).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the server did not take a request");
+                return Err(Denial::ServerUnavailable);
+            }
+            Err(_) => return Err(Denial::ServerTimeout),
+        };
+        self.follow_session(&outgoing, &answer)?;
+        match outgoing.filter() {
+            Some((caller, id)) if answer.status().is_success() => {
+                filtered(outgoing, answer, caller, &id).await
+            }
+            _ => Ok(passed(outgoing, answer)),
+        }
+    }
+
+    /// Remembers whose session the server opened, and forgets the one it ended.
+    fn follow_session(&self, outgoing: &Outgoing<'_>, answer: &Response<Incoming>) -> Result<(), Denial> {
+        if !answer.status().is_success() || outgoing.era() == Era::Modern {
+            return Ok(());
+        }
+        if outgoing.verb == Method::DELETE
+            && let Some(id) = outgoing.session
+        {
+            self.sessions.end(id);
+        }
+        if !matches!(outgoing.target(), Some(Target::Initialize)) {
+            return Ok(());
+        }
+        let mut ids = answer.headers().get_all(SESSION_ID).iter();
+        match (ids.next().map(|id| id.to_str()), ids.next()) {
+            (None, _) => Ok(()),
+            (Some(Ok(id)), None) if self.sessions.open(id, outgoing.principal) => Ok(()),
+            _ => Err(Denial::ServerSession),
+        }
+    }
+}
+
+/// The answer as it comes, never buffered.
+fn passed(outgoing: Outgoing<'_>, answer: Response<Incoming>) -> Response<AnswerBody> {
+    let (head, body) = answer.into_parts();
+    let headers = for_caller(&head.headers, outgoing.era());
+    let body = CallBody::new(body, outgoing.handle, outgoing.open).boxed_unsync();
+    response(head.status, headers, body)
+}
+
+/// The answer without the tools its caller may not call; one that cannot be read is not passed on.
+async fn filtered(
+    outgoing: Outgoing<'_>,
+    answer: Response<Incoming>,
+    caller: Arc<Caller>,
+    id: &str,
+) -> Result<Response<AnswerBody>, Denial> {
+    use behalf_policy::listing::ListingError;
+
+    let era = outgoing.era();
+    let limits = Limits::default();
+    let (head, body) = answer.into_parts();
+    let mut headers = for_caller(&head.headers, era);
+    if headers.contains_key(CONTENT_ENCODING) {
+        return Err(Denial::Listing(ListingError::NotJson));
+    }
+    // What describes the bytes does not describe the filtered ones.
+    for name in [CONTENT_LENGTH, ETAG] {
+        headers.remove(name);
+    }
+    for name in ["content-md5", "digest", "content-digest", "repr-digest"] {
+        headers.remove(name);
+    }
+    let active = Arc::clone(outgoing.active);
+    let keep: Keep =
+        Box::new(move |tool| active.policy().is_some_and(|(policy, _)| shows_tool(policy, &caller, tool)));
+    let kind = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    match kind.as_str() {
+        "text/event-stream" => {
+            let filter = SseFilter::new(id, era, limits, keep);
+            let body = CallBody::new(body, outgoing.handle, outgoing.open).filtered(filter);
+            Ok(response(head.status, headers, body.boxed_unsync()))
+        }
+        "application/json" if outgoing.message.is_some() => {
+            let body = read(body, limits.bytes).await.map_err(|_| Denial::ServerUnavailable)?;
+            let body = body.ok_or(Denial::Listing(ListingError::TooLarge))?;
+            let body = filter_tools_result(&body, &keep, era, &limits).map_err(Denial::Listing)?;
+            Ok(response(head.status, headers, full(Bytes::from(body))))
+        }
+        _ => Err(Denial::Listing(ListingError::Shape)),
+    }
+}
+
+fn for_caller(headers: &HeaderMap, era: Era) -> HeaderMap {
+    let mut headers = headers::for_caller(headers);
+    if era == Era::Modern {
+        headers.remove(SESSION_ID);
+    }
+    headers
+}
+
+fn response(status: StatusCode, headers: HeaderMap, body: AnswerBody) -> Response<AnswerBody> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}

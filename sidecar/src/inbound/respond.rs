@@ -1,0 +1,239 @@
+//! The one place that turns reasons into answers: status, challenge, JSON-RPC error.
+//!
+//! A caller without a valid token is told no more than that; which of our reasons it was stands in the
+//! record, which names the same request id.
+
+use behalf_policy::bundle::RefuseAllReason;
+use behalf_policy::challenge;
+use behalf_policy::claims::TokenRefusal;
+use behalf_policy::decision::{Reason, Refusal};
+use behalf_policy::envelope::{EnvelopeError, EnvelopeReason, SUPPORTED_VERSIONS};
+use behalf_policy::listing::ListingError;
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
+use http::{Response, StatusCode};
+use serde_json::{Map, Value, json, value::RawValue};
+
+use super::body::{AnswerBody, full};
+use super::sessions::SessionRefusal;
+use crate::bundle_source::Active;
+use crate::handles::OpenError;
+
+/// Names the record of a request to its caller.
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("behalf-request-id");
+
+/// Why a request is refused, or could not be served.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Denial {
+    #[error("no policy has been loaded yet")]
+    NoBundle,
+    #[error("the policy refuses every request")]
+    RefuseAll(RefuseAllReason),
+    #[error("requests cannot be recorded")]
+    NotRecorded,
+    #[error("nothing is served at this path")]
+    UnknownPath,
+    #[error("this HTTP method is not served here")]
+    VerbNotAllowed,
+    #[error("the request target or the host is not usable")]
+    BadTarget,
+    #[error("the host is not one of this server")]
+    HostNotAllowed,
+    #[error("the origin is not allowed")]
+    OriginNotAllowed,
+    #[error("protocol upgrades are not served")]
+    UpgradeNotAllowed,
+    #[error("a query is not taken here")]
+    QueryNotAllowed,
+    #[error("the request body did not arrive in time")]
+    BodyTimeout,
+    #[error("the request body could not be read")]
+    BodyUnreadable,
+    #[error("{0}")]
+    Envelope(EnvelopeError),
+    #[error("authentication is required")]
+    NoCredentials,
+    #[error("authentication is required")]
+    SchemeNotSupported,
+    #[error("the credentials are malformed")]
+    CredentialsMalformed,
+    #[error("more than one credential was sent")]
+    SeveralCredentials,
+    #[error("a token is not taken from the query")]
+    TokenInQuery,
+    #[error("the access token is not valid here")]
+    Token(TokenRefusal),
+    #[error("the access token cannot be checked now")]
+    KeysUnavailable,
+    #[error("the session is not known")]
+    Session(SessionRefusal),
+    #[error("the request is not permitted")]
+    Policy(Refusal),
+    #[error("no further call can be opened now")]
+    Open(OpenError),
+    #[error("the server cannot be reached")]
+    ServerUnavailable,
+    #[error("the server did not answer in time")]
+    ServerTimeout,
+    #[error("the server's answer is not usable")]
+    ServerSession,
+    #[error("the server's answer is not usable")]
+    Listing(ListingError),
+}
+
+impl Denial {
+    /// Stable name, for the record.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::NoBundle => "NoBundle",
+            Self::RefuseAll(reason) => reason.as_str(),
+            Self::NotRecorded => "RecordsUnavailable",
+            Self::UnknownPath => "UnknownPath",
+            Self::VerbNotAllowed => "VerbNotAllowed",
+            Self::BadTarget => "RequestTargetMalformed",
+            Self::HostNotAllowed => "HostNotAllowed",
+            Self::OriginNotAllowed => "OriginNotAllowed",
+            Self::UpgradeNotAllowed => "UpgradeNotAllowed",
+            Self::QueryNotAllowed => "QueryNotAllowed",
+            Self::BodyTimeout => "BodyTimeout",
+            Self::BodyUnreadable => "BodyUnreadable",
+            Self::Envelope(error) => error.reason().as_str(),
+            Self::NoCredentials => "NoCredentials",
+            Self::SchemeNotSupported => "SchemeNotSupported",
+            Self::CredentialsMalformed => "CredentialsMalformed",
+            Self::SeveralCredentials => "SeveralCredentials",
+            Self::TokenInQuery => "TokenInQuery",
+            Self::Token(refusal) => refusal.as_str(),
+            Self::KeysUnavailable => "KeysUnavailable",
+            Self::Session(SessionRefusal::Unknown) => "SessionUnknown",
+            Self::Session(SessionRefusal::Foreign) => "SessionOfAnotherPrincipal",
+            Self::Session(SessionRefusal::Malformed) => "SessionMalformed",
+            Self::Policy(refusal) => refusal.reason.as_str(),
+            Self::Open(error) => error.reason(),
+            Self::ServerUnavailable => "ServerUnavailable",
+            Self::ServerTimeout => "ServerTimeout",
+            Self::ServerSession => "ServerSessionReused",
+            Self::Listing(error) => error.reason(),
+        }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::NoBundle
+            | Self::RefuseAll(_)
+            | Self::NotRecorded
+            | Self::KeysUnavailable
+            | Self::Open(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::UnknownPath | Self::Session(SessionRefusal::Unknown | SessionRefusal::Foreign) => {
+                StatusCode::NOT_FOUND
+            }
+            Self::VerbNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::HostNotAllowed => StatusCode::MISDIRECTED_REQUEST,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::Envelope(error) => {
+                StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::BAD_REQUEST)
+            }
+            Self::BadTarget
+            | Self::UpgradeNotAllowed
+            | Self::QueryNotAllowed
+            | Self::BodyUnreadable
+            | Self::CredentialsMalformed
+            | Self::SeveralCredentials
+            | Self::TokenInQuery
+            | Self::Session(SessionRefusal::Malformed) => StatusCode::BAD_REQUEST,
+            Self::NoCredentials | Self::SchemeNotSupported | Self::Token(_) => StatusCode::UNAUTHORIZED,
+            Self::Policy(refusal) if refusal.reason == Reason::SubjectExpired => StatusCode::UNAUTHORIZED,
+            Self::Policy(_) | Self::OriginNotAllowed => StatusCode::FORBIDDEN,
+            Self::ServerTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::ServerUnavailable | Self::ServerSession | Self::Listing(_) => StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    /// What the caller is told in place of [`Denial::reason`].
+    fn told(&self) -> &'static str {
+        match self {
+            Self::NoCredentials | Self::SchemeNotSupported => "NoCredentials",
+            Self::CredentialsMalformed | Self::SeveralCredentials | Self::TokenInQuery => "InvalidRequest",
+            Self::Token(_) => "InvalidToken",
+            Self::Session(SessionRefusal::Unknown | SessionRefusal::Foreign) => "SessionUnknown",
+            Self::ServerSession | Self::Listing(_) => "ServerAnswerUnusable",
+            // A tool that is hidden and one that does not exist are told in the same words (D35).
+            Self::Policy(refusal) if !refusal.explain => Reason::ToolUnknown.as_str(),
+            Self::Policy(refusal) if refusal.reason == Reason::SubjectExpired => "InvalidToken",
+            _ => self.reason(),
+        }
+    }
+
+    fn challenge(&self, active: Option<&Active>) -> Option<HeaderValue> {
+        let (policy, prepared) = active?.policy()?;
+        match self {
+            Self::NoCredentials | Self::SchemeNotSupported => Some(prepared.challenge_none.clone()),
+            Self::Token(_) => Some(prepared.challenge_invalid_token.clone()),
+            Self::CredentialsMalformed | Self::SeveralCredentials | Self::TokenInQuery => {
+                Some(prepared.challenge_invalid_request.clone())
+            }
+            Self::Policy(refusal) if refusal.reason == Reason::SubjectExpired => {
+                Some(prepared.challenge_invalid_token.clone())
+            }
+            // What the caller could not obtain is not asked for (D32).
+            Self::Policy(refusal) if refusal.explain && !refusal.challenge.is_empty() => {
+                HeaderValue::from_str(&challenge::insufficient_scope(policy, &refusal.challenge)).ok()
+            }
+            _ => None,
+        }
+    }
+
+    /// JSON-RPC codes of our own stand outside the range that JSON-RPC and MCP reserve (C12).
+    fn code(&self) -> i64 {
+        match self {
+            Self::Envelope(error) => error.jsonrpc_code(),
+            _ => (-31_000_i64).saturating_sub(i64::from(self.status().as_u16())),
+        }
+    }
+}
+
+/// The answer to a refused request. `id` is the JSON text of the request's id, when it was read.
+pub(super) fn refuse(
+    denial: &Denial,
+    active: Option<&Active>,
+    id: Option<&str>,
+    request_id: &str,
+) -> Response<AnswerBody> {
+    let mut data = Map::new();
+    data.insert("reason".to_owned(), json!(denial.told()));
+    data.insert("requestId".to_owned(), json!(request_id));
+    if let Denial::Envelope(error) = denial
+        && error.reason() == EnvelopeReason::UnsupportedVersion
+    {
+        data.insert("supported".to_owned(), json!(SUPPORTED_VERSIONS));
+        if let Some(requested) = error.requested_version() {
+            data.insert("requested".to_owned(), json!(requested));
+        }
+    }
+    let error = json!({"code": denial.code(), "message": denial.to_string(), "data": Value::Object(data)});
+    // The id is JSON that the envelope wrote itself; text that is not JSON would not be one.
+    let id = id.filter(|id| serde_json::from_str::<&RawValue>(id).is_ok()).unwrap_or("null");
+    let body = format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"error\":{error}}}");
+    let mut response = Response::new(full(Bytes::from(body)));
+    *response.status_mut() = denial.status();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(challenge) = denial.challenge(active) {
+        headers.insert(WWW_AUTHENTICATE, challenge);
+    }
+    if matches!(denial, Denial::VerbNotAllowed) {
+        headers.insert(ALLOW, HeaderValue::from_static("GET, POST, DELETE"));
+    }
+    response
+}
+
+/// The protected-resource metadata (RFC 9728 §3.2).
+pub(super) fn metadata(document: &Bytes) -> Response<AnswerBody> {
+    let mut response = Response::new(full(document.clone()));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    // The scopes in it follow the catalogue, which changes within seconds.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=60"));
+    response
+}

@@ -1,0 +1,254 @@
+//! One request from its head to its answer, step by step, each step with its own reason.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use behalf_policy::bundle::{Policy, Stage};
+use behalf_policy::claims::Caller;
+use behalf_policy::decide::{Operation, decide};
+use behalf_policy::decision::{Decision, Permit};
+use behalf_policy::envelope::{EnvelopeError, EnvelopeReason, Era, Limits, Message, Target, check_media};
+use behalf_policy::ids::ToolName;
+use http::request::Parts;
+use http::{HeaderValue, Request, Response};
+use hyper::body::Incoming;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::Inbound;
+use super::authenticate::bearer;
+use super::body::{AnswerBody, OpenRequest, read};
+use super::forward::Outgoing;
+use super::head::{Route, media, mirrored, route};
+use super::recording::Recording;
+use super::respond::{Denial, REQUEST_ID, metadata, refuse};
+use super::sessions::Principal;
+use crate::bundle_source::{Active, Prepared};
+use crate::handles::{OpenCall, OpenHandle};
+use crate::token::TokenError;
+
+/// A refused request, with its id when it was read.
+struct Refused {
+    denial: Denial,
+    id: Option<String>,
+}
+
+impl From<Denial> for Refused {
+    fn from(denial: Denial) -> Self {
+        Self { denial, id: None }
+    }
+}
+
+/// A caller that proved who it is, with the token it proved it by.
+struct Proved {
+    caller: Arc<Caller>,
+    token: SecretString,
+}
+
+impl Inbound {
+    /// Answers one request and leaves one record.
+    pub(super) async fn handle(&self, request: Request<Incoming>) -> Response<AnswerBody> {
+        let started = tokio::time::Instant::now();
+        let open = OpenRequest::new(&self.metrics);
+        let active = self.bundles.current();
+        let Ok(request_id) = request_id() else {
+            return refuse(&Denial::NotRecorded, None, None, "");
+        };
+        let mut recording = Recording::new(&self.audit, &request_id);
+        let served = self.serve(active.as_ref(), request, &request_id, &mut recording, open).await;
+        let mut response = served.unwrap_or_else(|refused| {
+            recording.reason(refused.denial.reason());
+            refuse(&refused.denial, active.as_deref(), refused.id.as_deref(), &request_id)
+        });
+        if recording.finish(response.status()).await.is_err() {
+            response = refuse(&Denial::NotRecorded, None, None, &request_id);
+        }
+        if let Ok(id) = HeaderValue::from_str(&request_id) {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
+        self.metrics.answered(started.elapsed().as_secs_f64());
+        response
+    }
+
+    async fn serve(
+        &self,
+        active: Option<&Arc<Active>>,
+        request: Request<Incoming>,
+        request_id: &str,
+        recording: &mut Recording,
+        open: OpenRequest,
+    ) -> Result<Response<AnswerBody>, Refused> {
+        let (parts, body) = request.into_parts();
+        recording.trace(&parts.headers);
+        recording.method(format!("HTTP {}", verb(&parts)), None);
+        if !self.audit.is_open() {
+            return Err(Denial::NotRecorded.into());
+        }
+        let active = active.ok_or(Denial::NoBundle)?;
+        recording.bundle(&active.bundle);
+        if let Err(reason) = active.bundle.policy() {
+            return Err(Denial::RefuseAll(reason).into());
+        }
+        let (policy, prepared) = active.policy().ok_or(Denial::NoBundle)?;
+        recording.policy(policy);
+
+        let message = match route(&parts, &policy.server, prepared)? {
+            Route::Metadata => {
+                recording.decision("Permit", None);
+                return Ok(metadata(&prepared.metadata));
+            }
+            Route::Message => Some(read_message(&parts, body).await?),
+            Route::Stream | Route::End => None,
+        };
+        if let Some(message) = &message {
+            let tool = match message.target() {
+                Target::ToolCall { name } => Some(name.as_str()),
+                _ => None,
+            };
+            recording.method(message.method().unwrap_or("response").to_owned(), tool);
+        }
+        let judged = Judged { active, policy, prepared, parts: &parts, message: message.as_ref() };
+        self.judge(judged, request_id, recording, open).await.map_err(|denial| Refused {
+            denial,
+            id: message.as_ref().and_then(Message::id_text).map(str::to_owned),
+        })
+    }
+
+    async fn judge(
+        &self,
+        judged: Judged<'_>,
+        request_id: &str,
+        recording: &mut Recording,
+        open: OpenRequest,
+    ) -> Result<Response<AnswerBody>, Denial> {
+        let Judged { active, policy, prepared, parts, message } = judged;
+        let now = self.clock.now();
+        let proved = self.authenticate(active, policy, parts).await;
+        let caller = proved.as_ref().ok().map(|p| Arc::clone(&p.caller));
+        if let Some(caller) = &caller {
+            recording.caller(caller);
+        }
+        let principal = Principal::of(caller.as_deref());
+        // Sessions are a matter of the legacy era; a modern request that names one is not of it (C2).
+        let legacy = message.is_none_or(|m| m.era() == Era::Legacy);
+        let checked = match &proved {
+            Ok(_) if legacy => self.sessions.check(&parts.headers, principal).map_err(Denial::Session),
+            _ => Ok(None),
+        };
+        let session = *checked.as_ref().unwrap_or(&None);
+
+        // What authentication refuses is refused, or recorded and let through without any authority.
+        let handle = match proved.and_then(|proved| checked.map(|_| proved)) {
+            Err(denial) if policy.authentication == Stage::Audit => {
+                recording.decision("WouldDeny", Some(denial.reason()));
+                None
+            }
+            Err(denial) => return Err(denial),
+            Ok(proved) => {
+                let operation = message.map_or(Operation::Protocol, |m| Operation::from(m.target()));
+                let decision = decide(&active.bundle, &proved.caller, operation, now);
+                if let Some(refusal) = decision.refusal() {
+                    recording.missing(refusal);
+                }
+                recording.decision(decision.as_str(), decision.refusal().map(|r| r.reason.as_str()));
+                match decision {
+                    Decision::Refuse(refusal) => return Err(Denial::Policy(refusal)),
+                    Decision::WouldDeny(_) => None,
+                    Decision::Permit(permit) => self.handle_for(&permit, proved, message, request_id)?,
+                }
+            }
+        };
+        let outgoing = Outgoing {
+            active,
+            policy,
+            prepared,
+            verb: parts.method.clone(),
+            headers: &parts.headers,
+            message,
+            caller,
+            principal,
+            session,
+            handle,
+            open,
+        };
+        self.forward(outgoing).await
+    }
+
+    async fn authenticate(&self, active: &Active, policy: &Policy, parts: &Parts) -> Result<Proved, Denial> {
+        let token = bearer(&parts.headers)?;
+        match self.verifier.caller(active, policy, token.expose_secret(), self.clock.now()).await {
+            Ok(caller) => Ok(Proved { caller, token }),
+            Err(TokenError::Refused(refusal)) => Err(Denial::Token(refusal)),
+            Err(TokenError::KeysUnavailable) => Err(Denial::KeysUnavailable),
+        }
+    }
+
+    /// A handle for a permit that names downstreams; for nothing else.
+    fn handle_for(
+        &self,
+        permit: &Permit,
+        proved: Proved,
+        message: Option<&Message>,
+        request_id: &str,
+    ) -> Result<Option<OpenHandle>, Denial> {
+        let Some(Target::ToolCall { name }) = message.map(Message::target) else { return Ok(None) };
+        if !permit.needs_handle() {
+            return Ok(None);
+        }
+        let Ok(tool) = ToolName::new(name.as_str()) else { return Ok(None) };
+        let call = OpenCall {
+            caller: proved.caller,
+            token: proved.token,
+            tool,
+            request_id: request_id.to_owned(),
+            opened: self.clock.now(),
+        };
+        self.handles.open(call).map(Some).map_err(Denial::Open)
+    }
+}
+
+/// What a request is judged by.
+struct Judged<'a> {
+    active: &'a Arc<Active>,
+    policy: &'a Policy,
+    prepared: &'a Prepared,
+    parts: &'a Parts,
+    message: Option<&'a Message>,
+}
+
+/// The one parse of a body.
+async fn read_message(parts: &Parts, body: Incoming) -> Result<Message, Refused> {
+    let limits = Limits::default();
+    let mut accept = String::new();
+    check_media(&media(&parts.headers, &mut accept)).map_err(envelope)?;
+    let body = read(body, limits.bytes).await?;
+    let body = body.ok_or_else(|| envelope(EnvelopeReason::BodyTooLarge.into()))?;
+    Message::read(&body, &mirrored(&parts.headers), &limits).map_err(envelope)
+}
+
+fn envelope(error: EnvelopeError) -> Refused {
+    let id = error.id().map(str::to_owned);
+    Refused { denial: Denial::Envelope(error), id }
+}
+
+/// The verb for the record; one we do not know is not repeated.
+fn verb(parts: &Parts) -> &'static str {
+    match parts.method.as_str() {
+        "GET" => "GET",
+        "POST" => "POST",
+        "DELETE" => "DELETE",
+        "HEAD" => "HEAD",
+        "OPTIONS" => "OPTIONS",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "CONNECT" => "CONNECT",
+        _ => "other",
+    }
+}
+
+/// 128 random bits. They name a record and give nobody anything.
+pub(super) fn request_id() -> Result<String, aws_lc_rs::error::Unspecified> {
+    let mut bytes = [0_u8; 16];
+    aws_lc_rs::rand::fill(&mut bytes)?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
+}

@@ -1,0 +1,188 @@
+//! An issuer with real keys and a key set served over TLS on loopback.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256,
+    RSA_PSS_SHA256,
+};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use http_body_util::Full;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// How a token is signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Alg {
+    Rs256,
+    Ps256,
+    Es256,
+    EdDsa,
+}
+
+impl Alg {
+    pub(crate) const ALL: [Self; 4] = [Self::Rs256, Self::Ps256, Self::Es256, Self::EdDsa];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Rs256 => "RS256",
+            Self::Ps256 => "PS256",
+            Self::Es256 => "ES256",
+            Self::EdDsa => "EdDSA",
+        }
+    }
+
+    pub(crate) fn kid(self) -> &'static str {
+        match self {
+            Self::Rs256 | Self::Ps256 => "rsa",
+            Self::Es256 => "ec",
+            Self::EdDsa => "ed",
+        }
+    }
+}
+
+pub(crate) struct Issuer {
+    pub(crate) url: String,
+    pub(crate) ca: String,
+    rsa: RsaKeyPair,
+    ec: EcdsaKeyPair,
+    ed: Ed25519KeyPair,
+    fetches: Arc<AtomicUsize>,
+    down: Arc<AtomicBool>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Issuer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+pub(crate) fn now() -> i64 {
+    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
+}
+
+impl Issuer {
+    pub(crate) async fn start() -> Self {
+        let (ca, acceptor) = super::tls::localhost();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://localhost:{}/realms/corp", listener.local_addr().unwrap().port());
+        let rsa = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+        let ec = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+        let ed = Ed25519KeyPair::generate().unwrap();
+        let keys = key_set(&rsa, &ec, &ed).to_string();
+        let fetches = Arc::new(AtomicUsize::new(0));
+        let down = Arc::new(AtomicBool::new(false));
+        let (counter, is_down) = (Arc::clone(&fetches), Arc::clone(&down));
+        let task = tokio::spawn(async move {
+            loop {
+                let Ok((stream, _)) = listener.accept().await else { return };
+                let (acceptor, keys) = (acceptor.clone(), keys.clone());
+                let (counter, is_down) = (Arc::clone(&counter), Arc::clone(&is_down));
+                tokio::spawn(async move {
+                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    let service = service_fn(move |_request| {
+                        counter.fetch_add(1, Ordering::SeqCst);
+                        let mut response = Response::new(Full::new(Bytes::from(keys.clone())));
+                        if is_down.load(Ordering::SeqCst) {
+                            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+                        }
+                        async move { Ok::<_, Infallible>(response) }
+                    });
+                    let _ = hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
+                });
+            }
+        });
+        Self { url, ca, rsa, ec, ed, fetches, down, task }
+    }
+
+    pub(crate) fn jwks_uri(&self) -> String {
+        format!("{}/certs", self.url)
+    }
+
+    pub(crate) fn fetches(&self) -> usize {
+        self.fetches.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_down(&self, down: bool) {
+        self.down.store(down, Ordering::SeqCst);
+    }
+
+    /// The RSA public key as PEM-like bytes an attacker would use as an HMAC secret.
+    pub(crate) fn public_key(&self) -> Vec<u8> {
+        self.rsa.public_key().as_ref().to_vec()
+    }
+
+    /// Claims of a good token for `audience`.
+    pub(crate) fn claims(&self, audience: &str) -> Value {
+        json!({
+            "iss": self.url,
+            "aud": [audience],
+            "sub": "alice",
+            "azp": "agent-ui",
+            "exp": now() + 300,
+            "iat": now(),
+            "jti": "token-1",
+            "typ": "Bearer",
+            "scope": "hr:read hr:leave:read hr:salary:read",
+            "groups": ["staff", "managers"],
+        })
+    }
+
+    pub(crate) fn sign(&self, alg: Alg, claims: &Value) -> String {
+        let header = json!({"alg": alg.name(), "kid": alg.kid(), "typ": "JWT"});
+        self.sign_raw(alg, &header.to_string(), &claims.to_string())
+    }
+
+    /// Signs exactly these texts.
+    pub(crate) fn sign_raw(&self, alg: Alg, header: &str, claims: &str) -> String {
+        let input = format!("{}.{}", B64.encode(header), B64.encode(claims));
+        let signature = self.signature(alg, input.as_bytes());
+        format!("{input}.{}", B64.encode(signature))
+    }
+
+    fn signature(&self, alg: Alg, input: &[u8]) -> Vec<u8> {
+        let random = SystemRandom::new();
+        match alg {
+            Alg::Rs256 | Alg::Ps256 => {
+                let mut out = vec![0; self.rsa.public_modulus_len()];
+                let encoding: &'static dyn aws_lc_rs::signature::RsaEncoding =
+                    if alg == Alg::Rs256 { &RSA_PKCS1_SHA256 } else { &RSA_PSS_SHA256 };
+                self.rsa.sign(encoding, &random, input, &mut out).unwrap();
+                out
+            }
+            Alg::Es256 => self.ec.sign(&random, input).unwrap().as_ref().to_vec(),
+            Alg::EdDsa => self.ed.sign(input).as_ref().to_vec(),
+        }
+    }
+}
+
+fn key_set(rsa: &RsaKeyPair, ec: &EcdsaKeyPair, ed: &Ed25519KeyPair) -> Value {
+    let public = rsa.public_key();
+    let point = ec.public_key().as_ref();
+    json!({"keys": [
+        {
+            "kty": "RSA", "kid": "rsa", "use": "sig",
+            "n": B64.encode(public.modulus().big_endian_without_leading_zero()),
+            "e": B64.encode(public.exponent().big_endian_without_leading_zero()),
+        },
+        {
+            "kty": "EC", "crv": "P-256", "kid": "ec", "use": "sig", "alg": "ES256",
+            "x": B64.encode(&point[1..33]), "y": B64.encode(&point[33..]),
+        },
+        {"kty": "OKP", "crv": "Ed25519", "kid": "ed", "use": "sig", "x": B64.encode(ed.public_key().as_ref())},
+    ]})
+}
