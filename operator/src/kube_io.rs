@@ -15,7 +15,7 @@
 //! | core `configmaps` | list, watch | [`caches`] (bundles, by label) |
 //! | | get, create, patch | [`apply`] (`behalf-bundle-*`) |
 //! | `events.k8s.io` `events` | create, patch | [`events`] |
-//! | `admissionregistration.k8s.io` `mutatingwebhookconfigurations`, ours by name | get, list, watch, patch | [`webhook_config`] |
+//! | `admissionregistration.k8s.io` `mutatingwebhookconfigurations`, ours by name | list, watch, patch | [`webhook_config`] |
 //!
 //! In the operator's own namespace:
 //!
@@ -23,7 +23,7 @@
 //! |---|---|---|
 //! | core `secrets` | create | [`secrets`] |
 //! | core `secrets`, our two by name | get, update | [`secrets`] |
-//! | core `configmaps`, the admission parameters by name | get, patch (and create, without a name) | [`apply`] |
+//! | core `configmaps`, the admission parameters by name | get, create, patch (applying one that is not there needs create) | [`apply`] |
 //!
 //! The chart's test, under an account of its own, reads the group of our kinds (which every account may), the
 //! `mutatingwebhookconfigurations` of ours (get, by name), `validatingadmissionpolicies` and

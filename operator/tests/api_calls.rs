@@ -4,6 +4,9 @@
 #[path = "api_calls/certificates.rs"]
 mod certificates;
 #[cfg(test)]
+#[path = "api_calls/concerns.rs"]
+mod concerns;
+#[cfg(test)]
 #[path = "api_calls/server.rs"]
 mod server;
 #[cfg(test)]
