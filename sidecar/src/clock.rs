@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use behalf_policy::ids::Timestamp;
 use time::OffsetDateTime;
 
-/// Tells the time. A cheap clone tells the same time. (A struct for good, not a trait.)
+/// Tells the time. A cheap clone tells the same time.
 #[derive(Clone)]
 pub struct Clock(Source);
 

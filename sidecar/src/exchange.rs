@@ -143,11 +143,9 @@ impl Exchanger {
     ) -> Result<Checked, ExchangeError> {
         self.rested(provider, now)?;
         let endpoint = self.0.providers.token_endpoint(provider, now).await?;
-        let proof =
-            client_auth::prove(provider).await.map_err(|_| ExchangeError::CredentialMissing)?;
+        let proof = client_auth::prove(provider).await.map_err(|_| ExchangeError::CredentialMissing)?;
         let subject_token = subject_token.expose_secret();
-        let grant =
-            TokenExchange { subject_token, audience: order.audience(), scopes: order.scopes() };
+        let grant = TokenExchange { subject_token, audience: order.audience(), scopes: order.scopes() };
         let form = grant.form(&proof);
         let authorization = match proof {
             ClientProof::Assertion(_) => None,
@@ -166,8 +164,7 @@ impl Exchanger {
             self.rest(provider, error, now);
             return Err(error);
         }
-        let mut answer =
-            strict_json::object(&reply.body).map_err(|_| ExchangeError::NotAnAnswer)?;
+        let mut answer = strict_json::object(&reply.body).map_err(|_| ExchangeError::NotAnAnswer)?;
         let response = check_response(&answer, order, provider, subject_token)?;
         let claims = match self.0.providers.verify(provider, response.access_token, now).await {
             Ok(claims) => claims,

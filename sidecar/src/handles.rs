@@ -208,7 +208,8 @@ impl Handles {
 #[must_use]
 pub fn is_handle_shaped(text: &str) -> bool {
     text.strip_prefix(PREFIX).is_some_and(|rest| {
-        rest.len() == RANDOM_LEN && rest.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+        rest.len() == RANDOM_LEN
+            && rest.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
     })
 }
 

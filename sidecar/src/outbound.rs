@@ -44,7 +44,7 @@ use recording::Recording;
 use request::judge;
 
 /// The head of a downstream's answer must be there within this time.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// What the way out works with.
 pub struct Outbound {
@@ -108,10 +108,8 @@ impl Outbound {
         let policy = active.bundle.policy().map_err(|r| Refusal::Policy(Reason::RefuseAll(r)))?;
         recording.policy(policy);
         let asked = judge(&head.method, &head.uri, head.version, &head.headers)?;
-        let (name, downstream) = policy
-            .downstreams
-            .get_key_value(&asked.downstream)
-            .ok_or(RequestRefusal::UnknownDownstream)?;
+        let (name, downstream) =
+            policy.downstreams.get_key_value(&asked.downstream).ok_or(RequestRefusal::UnknownDownstream)?;
         recording.downstream(name.as_str());
         let handle = asked.handle.as_ref().map(|h| h.as_str());
         let pass = self.pass(&active, policy, name, handle, recording)?;
@@ -214,8 +212,8 @@ impl Outbound {
         let mut request = Request::new(body);
         *request.method_mut() = onward.method.clone();
         *request.uri_mut() = onward.uri.clone();
-        *request.headers_mut() = headers::to_downstream(&onward.headers, onward.handle, token)
-            .ok_or(Refusal::DownstreamAnswer)?;
+        *request.headers_mut() =
+            headers::to_downstream(&onward.headers, onward.handle, token).ok_or(Refusal::DownstreamAnswer)?;
         let ca = onward.downstream.ca_bundle.as_deref();
         let pool = self.http.pool(&format!("downstream {}", onward.name), ca).map_err(Refusal::Downstream)?;
         match tokio::time::timeout(ANSWER_TIMEOUT, pool.request(request)).await {

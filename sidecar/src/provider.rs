@@ -184,8 +184,7 @@ impl Providers {
             Err(KeysError::NoSuchKey) => return Err(TokenRefusal::UnknownKey.into()),
             Err(KeysError::Unavailable) => return Err(VerifyError::KeysUnavailable),
         };
-        let verified =
-            keys.iter().any(|key| verify(key, facts.algorithm, jws.signing_input, jws.signature));
+        let verified = keys.iter().any(|key| verify(key, facts.algorithm, jws.signing_input, jws.signature));
         if verified { Ok(jws.claims) } else { Err(TokenRefusal::BadSignature.into()) }
     }
 
@@ -239,12 +238,11 @@ async fn fetch_keys(
     provider: &Provider,
     now: Timestamp,
 ) -> Result<KeySet, FetchError> {
-    let url = match &provider.jwks_uri {
-        Some(url) => url.clone(),
-        None => {
-            let metadata = metadata(&known.metadata, http.clone(), provider.clone(), now).await?;
-            metadata.jwks_uri.clone().ok_or(MetadataError::NoEndpoint)?
-        }
+    let url = if let Some(url) = &provider.jwks_uri {
+        url.clone()
+    } else {
+        let metadata = metadata(&known.metadata, http.clone(), provider.clone(), now).await?;
+        metadata.jwks_uri.clone().ok_or(MetadataError::NoEndpoint)?
     };
     let reply = http.get(&url, provider.ca_bundle.as_deref()).await?;
     if reply.status.as_u16() != 200 {
@@ -260,8 +258,7 @@ async fn metadata(
     now: Timestamp,
 ) -> Result<Arc<Metadata>, MetadataError> {
     let max_age = provider.keys_max_staleness.max(REFRESH_AFTER);
-    let fetch =
-        async move { metadata::fetch(&http, &provider.issuer, provider.ca_bundle.as_deref()).await };
+    let fetch = async move { metadata::fetch(&http, &provider.issuer, provider.ca_bundle.as_deref()).await };
     if let Some((metadata, age)) = cached.get(now, max_age) {
         if age >= i64::from(REFRESH_AFTER) {
             cached.fetch_behind(now, RETRY_AFTER, fetch);

@@ -68,7 +68,8 @@ impl Tokens {
         exchange: impl Fn() -> BoxFuture<'a, Result<Checked, ExchangeError>>,
     ) -> Result<(Arc<Checked>, Exchange), ExchangeError> {
         for _ in 0..2 {
-            let entry = self.0.entry(key).or_try_insert_with(exchange().map_ok(Arc::new)).await.map_err(|e| *e)?;
+            let entry =
+                self.0.entry(key).or_try_insert_with(exchange().map_ok(Arc::new)).await.map_err(|e| *e)?;
             let how = if entry.is_fresh() { Exchange::Made } else { Exchange::Cached };
             let checked = entry.into_value();
             if checked.is_good(order, now) {

@@ -1,9 +1,9 @@
 //! How the sidecar proves to a provider which client it is. One method per request (B11), read from its
 //! file at each use so that rotation needs no signal, and never from a request.
 
-use behalf_policy::bundle::{ClientAuthentication, Provider};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use behalf_policy::bundle::{ClientAuthentication, Provider};
 use http::HeaderValue;
 use url::form_urlencoded::byte_serialize;
 use zeroize::Zeroizing;

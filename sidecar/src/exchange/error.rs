@@ -120,7 +120,9 @@ impl ProviderRefusal {
             // RFC 8693 §2.2.2 has `invalid_request` for a bad subject token; some say `invalid_grant`.
             ("invalid_request" | "invalid_grant" | "invalid_token", _) => Self::Subject,
             (
-                "interaction_required" | "consent_required" | "login_required"
+                "interaction_required"
+                | "consent_required"
+                | "login_required"
                 | "insufficient_user_authentication",
                 _,
             ) => Self::Interaction,
@@ -239,13 +241,43 @@ mod tests {
     fn b6_errors_of_keycloak() {
         let table = [
             (400, "invalid_request", "Invalid token", "SubjectRefused", Side::Caller),
-            (400, "invalid_request", "Standard token exchange is not enabled for the requested client", "RequestRefused", Side::Configuration),
-            (403, "access_denied", "Client is not within the token audience", "AccessDenied", Side::Configuration),
+            (
+                400,
+                "invalid_request",
+                "Standard token exchange is not enabled for the requested client",
+                "RequestRefused",
+                Side::Configuration,
+            ),
+            (
+                403,
+                "access_denied",
+                "Client is not within the token audience",
+                "AccessDenied",
+                Side::Configuration,
+            ),
             (400, "invalid_client", "Audience not found", "TargetRefused", Side::Configuration),
-            (400, "invalid_request", "Requested audience not available: payroll", "TargetRefused", Side::Configuration),
+            (
+                400,
+                "invalid_request",
+                "Requested audience not available: payroll",
+                "TargetRefused",
+                Side::Configuration,
+            ),
             (400, "invalid_scope", "Invalid scopes: x", "ScopeRefused", Side::Configuration),
-            (401, "unauthorized_client", "Invalid client or Invalid client credentials", "ClientRefused", Side::Configuration),
-            (401, "invalid_client", "Invalid client or Invalid client credentials", "ClientRefused", Side::Configuration),
+            (
+                401,
+                "unauthorized_client",
+                "Invalid client or Invalid client credentials",
+                "ClientRefused",
+                Side::Configuration,
+            ),
+            (
+                401,
+                "invalid_client",
+                "Invalid client or Invalid client credentials",
+                "ClientRefused",
+                Side::Configuration,
+            ),
         ];
         for (status, error, description, reason, side) in table {
             let body = format!(r#"{{"error":"{error}","error_description":"{description}"}}"#);

@@ -7,6 +7,7 @@ use http::header::{
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::request::{bearer_handle, is_ours, spelled};
+use crate::handles::is_handle_shaped;
 
 /// The headers of the request to the downstream. With a token, the server's own credentials go; without,
 /// they stay, but for a handle.
@@ -16,6 +17,7 @@ pub(super) fn to_downstream(
     token: Option<&SecretString>,
 ) -> Option<HeaderMap> {
     let nominated = nominated(from);
+    let handle = handle.filter(|handle| is_handle_shaped(handle));
     let drop_authorization = token.is_some() || bearer_handle(from).is_some();
     let mut to = HeaderMap::with_capacity(from.len());
     for (name, value) in from {

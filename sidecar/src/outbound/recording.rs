@@ -32,7 +32,8 @@ impl Recording {
     pub(super) fn request(&mut self, method: &Method, headers: &HeaderMap) {
         let trace = headers.get("traceparent").and_then(|v| v.to_str().ok()).and_then(trace_id);
         let method = match method.as_str() {
-            verb @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS" | "CONNECT" | "TRACE") => verb,
+            verb @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS" | "CONNECT"
+            | "TRACE") => verb,
             _ => "other",
         };
         self.with(|r| {

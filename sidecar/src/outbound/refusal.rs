@@ -94,10 +94,10 @@ impl Refusal {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Self::Exchange(error) = self {
-            if let Some(seconds) = error.retry_after() {
-                headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-            }
+        if let Self::Exchange(error) = self
+            && let Some(seconds) = error.retry_after()
+        {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

@@ -19,6 +19,9 @@ pub const HANDLE_HEADER: &str = "behalf-handle";
 /// No request target is longer than this many bytes.
 const MAX_TARGET: usize = 16 * 1024;
 
+/// No header block is larger than this many bytes (D26).
+pub(super) const MAX_HEAD: usize = 64 * 1024;
+
 /// What a request asks for. Has no `Debug`: it may hold a handle.
 pub(super) struct Asked {
     /// Name of the downstream.
@@ -36,6 +39,9 @@ pub enum RequestRefusal {
     /// Not one of the methods that are carried.
     #[error("the method is not carried on the way out")]
     Method,
+    /// The header block is larger than [`MAX_HEAD`].
+    #[error("the header block is too large")]
+    HeadTooLarge,
     /// `Upgrade`: no protocol but HTTP leaves here.
     #[error("upgrades are not carried on the way out")]
     Upgrade,
@@ -77,6 +83,7 @@ impl RequestRefusal {
     pub fn reason(self) -> &'static str {
         match self {
             Self::Method => "MethodNotCarried",
+            Self::HeadTooLarge => "HeadTooLarge",
             Self::Upgrade => "UpgradeNotCarried",
             Self::AbsoluteForm => "AbsoluteFormNotCarried",
             Self::Host => "HostNotAllowed",
@@ -96,6 +103,7 @@ impl RequestRefusal {
     pub fn status(self) -> u16 {
         match self {
             Self::Method => 405,
+            Self::HeadTooLarge => 431,
             Self::Host => 421,
             Self::Expectation => 417,
             Self::TargetTooLong => 414,
@@ -125,6 +133,11 @@ pub(super) fn judge(
     if !CARRIED.contains(method) {
         return Err(RequestRefusal::Method);
     }
+    // The parser's own limit is looser by one read.
+    let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if size > MAX_HEAD {
+        return Err(RequestRefusal::HeadTooLarge);
+    }
     if uri.scheme().is_some() || uri.authority().is_some() {
         return Err(RequestRefusal::AbsoluteForm);
     }
@@ -139,7 +152,7 @@ pub(super) fn judge(
         raw_path::check(path)?;
     }
     let handle = find_handle(headers)?;
-    if handle.as_ref().is_some_and(|h| target.contains(h.as_str())) {
+    if handle.as_ref().is_some_and(|h| is_handle_shaped(h) && target.contains(h.as_str())) {
         return Err(RequestRefusal::HandleInTarget);
     }
     Ok(Asked { downstream, target: target.to_owned(), handle })

@@ -16,13 +16,12 @@ use tokio::task::JoinSet;
 
 use super::recording::Recording;
 use super::refusal::Refusal;
+use super::request::MAX_HEAD;
 use super::{Outbound, request_id};
 use crate::provider::http::{BoxError, OutgoingBody};
 
 /// So many connections are open at once.
 const MAX_CONNECTIONS: usize = 1024;
-/// No header block is larger than this many bytes (D26).
-const MAX_HEAD: usize = 64 * 1024;
 /// No head has more header fields than this.
 const MAX_FIELDS: usize = 128;
 /// A head must be whole within this time.
@@ -63,15 +62,15 @@ async fn connection(stream: TcpStream, outbound: Arc<Outbound>) {
         .max_headers(MAX_FIELDS)
         .serve_connection(TokioIo::new(stream), service)
         .await;
-    if let Err(error) = served {
-        if error.is_parse() {
-            // It was answered by the parser; it is recorded here, as every request is.
-            let mut recording = Recording::new(&outbound.audit, &request_id());
-            recording.decision("Refuse", Some("MalformedRequest"));
-            let status = if error.is_parse_too_large() { 431 } else { 400 };
-            if recording.finish(status).await.is_err() {
-                tracing::error!("a decision record was lost with its sink");
-            }
+    if let Err(error) = served
+        && error.is_parse()
+    {
+        // It was answered by the parser; it is recorded here, as every request is.
+        let mut recording = Recording::new(&outbound.audit, &request_id());
+        recording.decision("Refuse", Some("MalformedRequest"));
+        let status = if error.is_parse_too_large() { 431 } else { 400 };
+        if recording.finish(status).await.is_err() {
+            tracing::error!("a decision record was lost with its sink");
         }
     }
 }

@@ -58,14 +58,14 @@ fn embedded(address: IpAddr) -> IpAddr {
     if v6.is_loopback() || v6.is_unspecified() {
         return address;
     }
-    let [a, b, c, d, e, f, g, h] = v6.segments();
-    let v4 = |high: u16, low: u16| {
-        let [[p, q], [r, s]] = [high.to_be_bytes(), low.to_be_bytes()];
-        IpAddr::V4(Ipv4Addr::new(p, q, r, s))
+    let octets = v6.octets();
+    let v4 = |at: usize| match octets.get(at..).and_then(|rest| rest.first_chunk::<4>()) {
+        Some(octets) => IpAddr::V4(Ipv4Addr::from(*octets)),
+        None => address,
     };
-    match [a, b, c, d, e, f] {
-        [0, 0, 0, 0, 0, 0 | 0xffff] | [0x64, 0xff9b, 0, 0, 0, 0] => v4(g, h),
-        [0x2002, ..] => v4(b, c),
+    match v6.segments() {
+        [0, 0, 0, 0, 0, 0 | 0xffff, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => v4(12),
+        [0x2002, ..] => v4(2),
         _ => address,
     }
 }
@@ -96,10 +96,28 @@ mod tests {
     fn d9_addresses_of_the_pod_and_the_node_are_refused() {
         let policy = AddressPolicy::cluster(vec!["10.1.2.3".parse().unwrap()]);
         for refused in [
-            "127.0.0.1", "127.9.9.9", "0.0.0.0", "0.1.2.3", "169.254.169.254", "169.254.0.1", "224.0.0.1",
-            "255.255.255.255", "240.0.0.1", "10.1.2.3", "::1", "::", "fe80::1", "ff02::1", "fd00:ec2::254",
-            "::ffff:127.0.0.1", "::ffff:169.254.169.254", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe",
-            "2002:7f00:1::", "::127.0.0.1", "::ffff:10.1.2.3",
+            "127.0.0.1",
+            "127.9.9.9",
+            "0.0.0.0",
+            "0.1.2.3",
+            "169.254.169.254",
+            "169.254.0.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "240.0.0.1",
+            "10.1.2.3",
+            "::1",
+            "::",
+            "fe80::1",
+            "ff02::1",
+            "fd00:ec2::254",
+            "::ffff:127.0.0.1",
+            "::ffff:169.254.169.254",
+            "64:ff9b::7f00:1",
+            "64:ff9b::a9fe:a9fe",
+            "2002:7f00:1::",
+            "::127.0.0.1",
+            "::ffff:10.1.2.3",
         ] {
             assert!(!policy.allows(refused.parse().unwrap()), "{refused}");
         }

@@ -145,7 +145,7 @@ impl Inner {
 /// The one absolute name to ask for. There is no search list: `idp.example.com` must never be answered
 /// by a service `example` of a namespace `com`.
 fn absolute(name: &str, cluster_domain: &str) -> String {
-    if !cluster_domain.is_empty() && name.ends_with(".svc") {
+    if !cluster_domain.is_empty() && name.rsplit_once('.').is_some_and(|(_, last)| last == "svc") {
         format!("{name}.{cluster_domain}.")
     } else {
         format!("{name}.")

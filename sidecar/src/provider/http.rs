@@ -70,9 +70,8 @@ impl HttpError {
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {
-            Self::Url => "UrlNotUsable",
+            Self::Url | Self::Dial(DialError::Host) => "UrlNotUsable",
             Self::Ca => "CaNotUsable",
-            Self::Dial(DialError::Host) => "UrlNotUsable",
             Self::Dial(DialError::NotResolved) => "NameNotResolved",
             Self::Dial(DialError::AddressRefused) => "AddressRefused",
             Self::Dial(DialError::NotConnected) => "NotConnected",
@@ -300,7 +299,9 @@ impl Service<Uri> for Connector {
         let timeout = self.timeout;
         Box::pin(async move {
             // The dialer has a limit of its own; this one leaves as much again for the handshake.
-            tokio::time::timeout(timeout.saturating_mul(2), connecting).await.map_err(|_| DialError::Timeout)?
+            tokio::time::timeout(timeout.saturating_mul(2), connecting)
+                .await
+                .map_err(|_| DialError::Timeout)?
         })
     }
 }

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use behalf_policy::bundle::Algorithm;
-use behalf_policy::strict_json;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use behalf_policy::bundle::Algorithm;
+use behalf_policy::strict_json;
 use jsonwebtoken::DecodingKey;
 use serde_json::{Map, Value};
 
@@ -40,7 +40,10 @@ impl Key {
 
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Key").field("id", &self.id).field("algorithms", &self.algorithms).finish_non_exhaustive()
+        f.debug_struct("Key")
+            .field("id", &self.id)
+            .field("algorithms", &self.algorithms)
+            .finish_non_exhaustive()
     }
 }
 
@@ -156,9 +159,8 @@ fn rsa(jwk: &Map<String, Value>) -> Option<DecodingKey> {
 }
 
 fn p256(jwk: &Map<String, Value>) -> Option<DecodingKey> {
-    let point = jwk.get("crv")?.as_str()? == "P-256"
-        && bytes(jwk, "x")?.len() == 32
-        && bytes(jwk, "y")?.len() == 32;
+    let point =
+        jwk.get("crv")?.as_str()? == "P-256" && bytes(jwk, "x")?.len() == 32 && bytes(jwk, "y")?.len() == 32;
     if !point {
         return None;
     }
@@ -193,7 +195,8 @@ mod tests {
 
     #[test]
     fn a20_keys_that_fit() {
-        for extra in ["", r#","use":"sig""#, r#","alg":"ES256""#, r#","key_ops":["verify"]"#, r#","x5u":"https://a""#]
+        for extra in
+            ["", r#","use":"sig""#, r#","alg":"ES256""#, r#","key_ops":["verify"]"#, r#","x5u":"https://a""#]
         {
             assert_eq!(found(&ec(extra), Some("a"), Algorithm::ES256), 1, "{extra}");
             assert_eq!(found(&ec(extra), None, Algorithm::ES256), 1, "{extra}");
@@ -239,8 +242,15 @@ mod tests {
     #[test]
     fn what_is_no_key_set_is_refused() {
         let many = vec!["{}"; MAX_KEYS + 1].join(",");
-        for body in ["", "[]", "{}", r#"{"keys":{}}"#, r#"{"keys":[],"keys":[]}"#, "<html>", &format!("{{\"keys\":[{many}]}}")]
-        {
+        for body in [
+            "",
+            "[]",
+            "{}",
+            r#"{"keys":{}}"#,
+            r#"{"keys":[],"keys":[]}"#,
+            "<html>",
+            &format!("{{\"keys\":[{many}]}}"),
+        ] {
             assert!(KeySet::parse(body.as_bytes()).is_none(), "{body}");
         }
     }

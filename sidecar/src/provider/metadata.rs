@@ -128,7 +128,13 @@ mod tests {
             strict_json::object(text.as_bytes()).unwrap()
         };
         assert!(read(&document("https://idp.test/a"), &issuer).is_ok());
-        for other in ["https://idp.test/a/", "https://IDP.test/a", "https://idp.test:443/a", "https://idp.test/%61", ""] {
+        for other in [
+            "https://idp.test/a/",
+            "https://IDP.test/a",
+            "https://idp.test:443/a",
+            "https://idp.test/%61",
+            "",
+        ] {
             assert_eq!(read(&document(other), &issuer), Err(MetadataError::Invalid), "{other}");
         }
         assert_eq!(read(&Map::new(), &issuer), Err(MetadataError::Invalid));
@@ -138,8 +144,13 @@ mod tests {
     fn endpoints_that_are_not_https_are_not_taken() {
         let issuer = Issuer::new("https://idp.test").unwrap();
         for endpoint in [
-            "http://idp.test/t", "https://user@idp.test/t", "https://u:p@idp.test/t", "https://idp.test/t#f",
-            "file:///etc/passwd", "/t", "",
+            "http://idp.test/t",
+            "https://user@idp.test/t",
+            "https://u:p@idp.test/t",
+            "https://idp.test/t#f",
+            "file:///etc/passwd",
+            "/t",
+            "",
         ] {
             let text = format!(r#"{{"issuer":"https://idp.test","token_endpoint":"{endpoint}"}}"#);
             let metadata = read(&strict_json::object(text.as_bytes()).unwrap(), &issuer).unwrap();

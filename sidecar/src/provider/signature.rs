@@ -1,10 +1,10 @@
 //! The signature of a token, and nothing but the signature.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use behalf_policy::bundle::Algorithm;
 use behalf_policy::claims::{MAX_TOKEN_BYTES, TokenRefusal};
 use behalf_policy::strict_json;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
 use super::key_set::Key;
@@ -66,5 +66,6 @@ pub fn verify(key: &Key, algorithm: Algorithm, signing_input: &str, signature: &
         Algorithm::EdDSA => jsonwebtoken::Algorithm::EdDSA,
     };
     // An error is a malformed signature or key, hence no proof.
-    jsonwebtoken::crypto::verify(signature, signing_input.as_bytes(), key.decoding(), algorithm).unwrap_or(false)
+    jsonwebtoken::crypto::verify(signature, signing_input.as_bytes(), key.decoding(), algorithm)
+        .unwrap_or(false)
 }

@@ -1,0 +1,11 @@
+//! The sidecar towards providers and downstreams: keys, exchange, the way out, the packet rules.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "the whole crate is a test")]
+
+mod exchange;
+mod fake;
+mod handles;
+mod idp;
+mod outbound;
+mod provider;
+mod redirect;

@@ -1,0 +1,680 @@
+//! The way out, over real sockets: who gets through, as whom, with what.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use behalf_policy::bundle::signed::{PublicKey, seal};
+use behalf_policy::ids::ToolName;
+use behalf_sidecar::admin::Readiness;
+use behalf_sidecar::audit::Audit;
+use behalf_sidecar::bundle_source::{BundleSource, Bundles, Expected};
+use behalf_sidecar::handles::{Handles, OpenHandle};
+use behalf_sidecar::outbound::{Outbound, serve};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+use crate::fake::{Fake, Reply, Seen};
+use crate::idp::{Asking, Idp, call, caller, claims};
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+struct World {
+    idp: Idp,
+    payroll: Fake,
+    asking: Asking,
+    handles: Handles,
+    audit: Audit,
+    lines: Lines,
+    egress: SocketAddr,
+    source: BundleSource,
+    signer: Ed25519KeyPair,
+    dir: PathBuf,
+    serial: u64,
+    server: JoinHandle<()>,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.server.abort();
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// A change of the bundle.
+type Change = fn(&mut Value);
+
+/// The payroll API: says what it saw.
+#[allow(clippy::needless_pass_by_value, reason = "the shape of a handler")]
+fn says_what_it_saw(seen: Seen) -> Reply {
+    let headers: serde_json::Map<String, Value> = seen
+        .headers
+        .iter()
+        .filter(|(name, _)| *name != "authorization")
+        .map(|(name, value)| (name.to_string(), value.to_str().unwrap().into()))
+        .collect();
+    let authorization = seen.headers.get("authorization").map(|v| v.to_str().unwrap());
+    let bearer =
+        authorization.and_then(|v| v.strip_prefix("Bearer ")).filter(|t| t.matches('.').count() == 2);
+    Reply::json(
+        200,
+        &json!({"method": seen.method.as_str(), "target": seen.target, "headers": headers,
+        "claims": bearer.map(claims), "own": authorization.filter(|_| bearer.is_none()),
+        "body": String::from_utf8_lossy(&seen.body)}),
+    )
+}
+
+struct Answer {
+    status: u16,
+    head: String,
+    body: Vec<u8>,
+    /// The connection ended before the body did.
+    cut: bool,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or(Value::Null)
+    }
+
+    fn reason(&self) -> String {
+        self.json()["error"]["reason"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+impl World {
+    async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    async fn with(change: impl Fn(&mut Value)) -> Self {
+        static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+        let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let dir = std::env::temp_dir().join(format!("behalf-out-{}-{count}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let (idp, payroll, asking) = (Idp::start().await, Fake::start(says_what_it_saw).await, Asking::new());
+        let signer = Ed25519KeyPair::generate().unwrap();
+        let key = PublicKey { id: "a".into(), bytes: signer.public_key().as_ref().try_into().unwrap() };
+        let expected = Expected { namespace: "hr".into(), identity: "hr-tools".into(), keys: vec![key] };
+        let (bundles, handles, lines) = (Bundles::empty(), Handles::new(), Lines::default());
+        let clock = asking.clock.clock();
+        let metrics = Arc::clone(&asking.metrics);
+        let audit =
+            Audit::start(lines.clone(), "hr", "hr-tools", clock.clone(), Arc::clone(&metrics)).unwrap();
+        let pending = Readiness::new().block("bundle");
+        let source = BundleSource::new(&dir, expected, bundles.clone(), metrics, pending);
+        let outbound = Outbound::new(
+            bundles,
+            handles.clone(),
+            asking.exchanger.clone(),
+            asking.http.clone(),
+            audit.clone(),
+            clock,
+        );
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let egress = listener.local_addr().unwrap();
+        let server = tokio::spawn(serve(listener, Arc::new(outbound)));
+        let mut world = Self {
+            idp,
+            payroll,
+            asking,
+            handles,
+            audit,
+            lines,
+            egress,
+            source,
+            signer,
+            dir,
+            serial: 0,
+            server,
+        };
+        world.publish(change).await;
+        world
+    }
+
+    async fn publish(&mut self, change: impl Fn(&mut Value)) {
+        self.serial += 1;
+        let document = self.idp.document(|d| {
+            d["serial"] = json!(self.serial);
+            d["serve"]["downstreams"][0]["url"] = json!(self.payroll.url("/api"));
+            d["serve"]["downstreams"][0]["caBundle"] = json!(self.payroll.ca);
+            change(d);
+        });
+        let payload = serde_json::to_vec(&document).unwrap();
+        let signed =
+            seal(&payload, |input| vec![("a".to_owned(), self.signer.sign(input).as_ref().to_vec())]);
+        let new = self.dir.join("new");
+        std::fs::write(&new, serde_json::to_vec(&signed).unwrap()).unwrap();
+        std::fs::rename(new, self.dir.join(behalf_policy::wire::BUNDLE_KEY)).unwrap();
+        self.source.look().await;
+    }
+
+    fn open(&self, who: &str) -> OpenHandle {
+        self.handles.open(call(&caller(who), &self.idp.login(who, 1))).unwrap()
+    }
+
+    async fn raw(&self, request: &str) -> Answer {
+        let mut stream = TcpStream::connect(self.egress).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut bytes = Vec::new();
+        let read = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut bytes)).await;
+        let broken = read.expect("an answer and the end of the connection").is_err();
+        parse(&bytes, broken)
+    }
+
+    /// A request whose connection ends after the answer.
+    async fn ask(&self, line: &str, headers: &str) -> Answer {
+        self.raw(&format!("{line} HTTP/1.1\r\nHost: 127.0.0.1:15102\r\nConnection: close\r\n{headers}\r\n"))
+            .await
+    }
+
+    async fn get(&self, path: &str, handle: &str) -> Answer {
+        self.ask(&format!("GET {path}"), &format!("Authorization: Bearer {handle}\r\n")).await
+    }
+
+    async fn records(&self) -> Vec<Value> {
+        self.audit.flush().await;
+        let bytes = self.lines.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect()
+    }
+
+    async fn last(&self) -> Value {
+        self.records().await.pop().expect("a record")
+    }
+}
+
+fn parse(bytes: &[u8], broken: bool) -> Answer {
+    let end = bytes.windows(4).position(|w| w == b"\r\n\r\n").unwrap_or(bytes.len());
+    let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+    let mut rest = bytes.get(end + 4..).unwrap_or_default();
+    let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
+    let lower = head.to_ascii_lowercase();
+    let mut body = Vec::new();
+    let mut cut = broken;
+    if lower.contains("transfer-encoding: chunked") {
+        loop {
+            let Some(line) = rest.windows(2).position(|w| w == b"\r\n") else {
+                cut = true;
+                break;
+            };
+            let size = usize::from_str_radix(std::str::from_utf8(&rest[..line]).unwrap(), 16).unwrap();
+            if size == 0 {
+                break;
+            }
+            let Some(chunk) = rest.get(line + 2..line + 2 + size) else {
+                cut = true;
+                break;
+            };
+            body.extend_from_slice(chunk);
+            rest = rest.get(line + 4 + size..).unwrap_or_default();
+        }
+    } else {
+        body.extend_from_slice(rest);
+        let length = lower.lines().find_map(|l| l.strip_prefix("content-length: ")?.parse::<usize>().ok());
+        cut |= length.is_some_and(|length| body.len() < length);
+    }
+    Answer { status, head, body, cut }
+}
+
+#[tokio::test]
+async fn a_live_handle_becomes_the_callers_own_downstream_token() {
+    let world = World::start().await;
+    let alice = world.open("alice");
+    let answer = world.get("/payroll/salaries/a%20b?year=2026&x=%2e%2e", alice.as_str()).await;
+    assert_eq!(answer.status, 200, "{}", answer.head);
+    let saw = answer.json();
+    assert_eq!(saw["claims"]["sub"], "alice");
+    assert_eq!(saw["claims"]["aud"], "payroll");
+    assert_eq!(saw["claims"]["scope"], "payroll:read");
+    assert_eq!(saw["target"], "/api/salaries/a%20b?year=2026&x=%2e%2e", "byte for byte under the base path");
+    assert_eq!(saw["headers"]["host"], format!("localhost:{}", world.payroll.port));
+    assert!(!saw.to_string().contains(alice.as_str()));
+    let record = world.last().await;
+    assert_eq!(record["direction"], "Outbound");
+    assert_eq!(record["decision"], "Permit");
+    assert_eq!(record["requestId"], "request-of-alice");
+    assert_eq!(
+        (&record["subject"], &record["tool"], &record["downstream"]),
+        (&json!("alice"), &json!("salary.get"), &json!("payroll"))
+    );
+    assert_eq!(
+        (&record["exchange"], &record["status"], &record["method"]),
+        (&json!("Made"), &json!(200), &json!("HTTP GET"))
+    );
+    let again = world.get("/payroll", alice.as_str()).await;
+    assert_eq!((again.status, &again.json()["target"]), (200, &json!("/api")));
+    assert_eq!(world.last().await["exchange"], "Cached");
+    assert_eq!((world.idp.exchanges(), alice.uses()), (1, 2));
+}
+
+#[tokio::test]
+async fn the_plain_header_carries_the_handle_as_well_and_the_servers_own_credential_goes() {
+    let world = World::start().await;
+    let alice = world.open("alice");
+    for header in ["Behalf-Handle", "behalf_handle", "BEHALF-HANDLE"] {
+        let headers =
+            format!("{header}: {}\r\nAuthorization: Bearer own-key\r\nCookie: a=b\r\n", alice.as_str());
+        let answer = world.ask("GET /payroll/x", &headers).await;
+        assert_eq!(answer.status, 200, "{header}: {}", answer.head);
+        let saw = answer.json();
+        assert_eq!((&saw["claims"]["sub"], &saw["own"]), (&json!("alice"), &Value::Null));
+        assert!(!saw.to_string().to_lowercase().contains("behalf"), "{saw}");
+    }
+}
+
+#[tokio::test]
+async fn bodies_stream_both_ways_and_methods_are_kept() {
+    let world = World::start().await;
+    let alice = world.open("alice");
+    for method in ["POST", "PUT", "PATCH", "DELETE"] {
+        let headers = format!("Authorization: Bearer {}\r\nContent-Length: 5\r\n\r\nhello", alice.as_str());
+        let answer = world
+            .raw(&format!(
+                "{method} /payroll/x HTTP/1.1\r\nHost: localhost:15102\r\nConnection: close\r\n{headers}"
+            ))
+            .await;
+        let saw = answer.json();
+        assert_eq!((&saw["method"], &saw["body"]), (&json!(method), &json!("hello")));
+    }
+    let chunked = format!(
+        "POST /payroll/x HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nTransfer-Encoding: chunked\r\n\r\n\
+         5\r\nhello\r\n0\r\nAuthorization: Bearer smuggled\r\n\r\nGET /payroll/leftover HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        alice.as_str()
+    );
+    let answer = world.raw(&chunked).await;
+    assert_eq!((answer.status, &answer.json()["body"]), (200, &json!("hello")));
+    let count = world.payroll.all().len();
+    assert_eq!(count, 5, "d17: no leftover behind a chunked body becomes a request");
+    assert!(!format!("{:?}", world.payroll.all()).contains("smuggled"));
+}
+
+#[tokio::test]
+async fn egress_without_a_live_handle_is_refused_and_the_provider_is_not_asked() {
+    let world = World::start().await;
+    let ended = world.open("alice").as_str().to_owned();
+    let foreign = Handles::new().open(call(&caller("alice"), "t")).unwrap().as_str().to_owned();
+    let cases = [
+        (String::new(), "NoHandle"),
+        ("Authorization: Bearer own-key\r\n".to_owned(), "NoHandle"),
+        ("Authorization: Basic eA==\r\n".to_owned(), "NoHandle"),
+        ("Authorization: Bearer behalf_AAAAAAAAAAAAAAAAAAAAAA\r\n".to_owned(), "UnknownHandle"),
+        (format!("Authorization: Bearer {ended}\r\n"), "UnknownHandle"),
+        (format!("Authorization: Bearer {foreign}\r\n"), "UnknownHandle"),
+        (format!("Behalf-Handle: {ended}\r\n"), "UnknownHandle"),
+        ("Behalf-Handle: x\r\n".to_owned(), "UnknownHandle"),
+    ];
+    for (n, (headers, reason)) in cases.iter().enumerate() {
+        let answer = world.ask("GET /payroll/x", headers).await;
+        assert_eq!((answer.status, answer.reason().as_str()), (403, *reason), "{headers}");
+        let records = world.records().await;
+        assert_eq!(records.len(), n + 1, "one record each");
+        let record = &records[n];
+        assert_eq!(
+            (&record["decision"], &record["reason"], &record["status"]),
+            (&json!("Refuse"), &json!(reason), &json!(403))
+        );
+    }
+    assert_eq!((world.idp.exchanges(), world.payroll.all().len()), (0, 0));
+}
+
+#[tokio::test]
+async fn b29_a_handle_ends_with_its_token_and_with_its_call() {
+    let world = World::start().await;
+    let alice = world.open("alice");
+    world.asking.clock.advance(300);
+    assert_eq!(world.get("/payroll/x", alice.as_str()).await.reason(), "HandleExpired");
+    world.asking.clock.advance(-300);
+    assert_eq!(world.get("/payroll/x", alice.as_str()).await.status, 200);
+    let text = alice.as_str().to_owned();
+    drop(alice);
+    assert_eq!(world.get("/payroll/x", &text).await.reason(), "UnknownHandle");
+}
+
+#[tokio::test]
+async fn a_call_that_ends_while_the_provider_is_asked_gets_nothing() {
+    let world = World::start().await;
+    let alice = Arc::new(Mutex::new(Some(world.open("alice"))));
+    let text = alice.lock().unwrap().as_ref().unwrap().as_str().to_owned();
+    world.idp.lies(move |_, _| drop(alice.lock().unwrap().take()));
+    assert_eq!(world.get("/payroll/x", &text).await.reason(), "UnknownHandle");
+    assert!(world.payroll.all().is_empty());
+}
+
+#[tokio::test]
+async fn each_use_is_decided_by_the_bundle_of_now() {
+    let mut world = World::start().await;
+    let alice = world.open("alice");
+    assert_eq!(world.get("/payroll/x", alice.as_str()).await.status, 200);
+    let tool = |d: &mut Value| d["serve"]["servers"][0]["tools"][0]["downstreams"] = json!([]);
+    let suspended = |d: &mut Value| d["serve"]["state"] = json!("Suspended");
+    let groups = |d: &mut Value| d["serve"]["scopes"][1]["groups"] = json!(["directors"]);
+    let gone = |d: &mut Value| d["serve"] = json!({"type": "RefuseAll", "reason": "IdentityDeleted"});
+    let changes: [(Change, &str); 4] = [
+        (tool, "DownstreamNotPermitted"),
+        (suspended, "Suspended"),
+        (groups, "NotEntitled"),
+        (gone, "IdentityDeleted"),
+    ];
+    for (change, reason) in changes {
+        world.publish(change).await;
+        let answer = world.get("/payroll/x", alice.as_str()).await;
+        assert_eq!((answer.status, answer.reason().as_str()), (403, reason));
+    }
+    world.publish(|_| {}).await;
+    assert_eq!(world.get("/payroll/x", alice.as_str()).await.status, 200);
+    assert_eq!(world.payroll.all().len(), 2);
+}
+
+#[tokio::test]
+async fn d2_a_handle_buys_only_what_its_tool_names() {
+    let world = World::start().await;
+    let alice = world.open("alice");
+    assert_eq!(world.get("/ledger/x", alice.as_str()).await.reason(), "DownstreamNotPermitted");
+    let mut other = call(&caller("alice"), &world.idp.login("alice", 1));
+    other.tool = ToolName::new("directory.search").unwrap();
+    let other = world.handles.open(other).unwrap();
+    assert_eq!(world.get("/payroll/x", other.as_str()).await.reason(), "DownstreamNotPermitted");
+    assert_eq!(world.get("/nowhere/x", alice.as_str()).await.status, 404);
+    assert_eq!((world.idp.exchanges(), world.payroll.all().len()), (0, 0));
+}
+
+#[tokio::test]
+async fn d13_two_humans_at_once_are_never_mixed() {
+    let world = World::start().await;
+    let (alice, bob) = (world.open("alice"), world.open("bob"));
+    let asked = (0..40).map(|n| {
+        let (who, handle) = if n % 2 == 0 { ("alice", &alice) } else { ("bob", &bob) };
+        let world = &world;
+        async move { (who, world.get("/payroll/x", handle.as_str()).await) }
+    });
+    for (who, answer) in futures::future::join_all(asked).await {
+        assert_eq!(answer.json()["claims"]["sub"], who);
+    }
+    assert_eq!(world.idp.exchanges(), 2);
+    let both = format!("Authorization: Bearer {}\r\nBehalf-Handle: {}\r\n", alice.as_str(), bob.as_str());
+    let answer = world.ask("GET /payroll/x", &both).await;
+    assert_eq!((answer.status, answer.reason().as_str()), (403, "AmbiguousHandle"));
+}
+
+/// D15, D17 and the rules of the raw path: refused with a live handle, so by the shape alone.
+#[tokio::test]
+async fn shapes_that_are_refused() {
+    let world = World::start().await;
+    let alice = world.open("alice");
+    let handle = alice.as_str();
+    let line = |line: &str| format!("{line} HTTP/1.1\r\nHost: 127.0.0.1:15102\r\n");
+    let with = |extra: &str| format!("{}{extra}", line("GET /payroll/x"));
+    let table: Vec<(String, u16, &str)> = vec![
+        (line("TRACE /payroll/x"), 405, "MethodNotCarried"),
+        (line("PROPFIND /payroll/x"), 405, "MethodNotCarried"),
+        (line("CONNECT localhost:443"), 405, "MethodNotCarried"),
+        (line("GET http://payroll.hr.svc/x"), 400, "AbsoluteFormNotCarried"),
+        (line("GET https://localhost/payroll/x"), 400, "AbsoluteFormNotCarried"),
+        (line("OPTIONS *"), 404, "UnknownDownstream"),
+        (line("GET /"), 404, "UnknownDownstream"),
+        (line("GET //payroll/x"), 404, "UnknownDownstream"),
+        (line("GET /PAYROLL/x"), 404, "UnknownDownstream"),
+        (line("GET /pay%72oll/x"), 404, "UnknownDownstream"),
+        (line("GET /payroll;a/x"), 404, "UnknownDownstream"),
+        (line("GET /../payroll/x"), 404, "UnknownDownstream"),
+        (line("GET /payroll/../x"), 400, "PathDotSegment"),
+        (line("GET /payroll/a/..%2fx"), 400, "PathDotSegment"),
+        (line("GET /payroll/%2e%2e/x"), 400, "PathDotSegment"),
+        (line("GET /payroll/%252e%252e/x"), 400, "PathDotSegment"),
+        (line("GET /payroll//x"), 400, "PathEmptyFirstSegment"),
+        (line("GET /payroll/%2fx"), 400, "PathEmptyFirstSegment"),
+        (line("GET /payroll/a;b"), 400, "PathSemicolon"),
+        (line("GET /payroll/a%3bb"), 400, "PathSemicolon"),
+        (line("GET /payroll/a%5cb"), 400, "PathBackslash"),
+        (line("GET /payroll/a%00b"), 400, "PathControl"),
+        (line("GET /payroll/a%zzb"), 400, "PathPercent"),
+        (line("GET /payroll/a%c0%afb"), 400, "PathNotUtf8"),
+        (line(&format!("GET /payroll/{handle}")), 400, "HandleInTarget"),
+        (line(&format!("GET /payroll/x?h={handle}")), 400, "HandleInTarget"),
+        (line(&format!("GET /payroll/{}", "a".repeat(17 * 1024))), 414, "TargetTooLong"),
+        (with("Upgrade: websocket\r\n"), 400, "UpgradeNotCarried"),
+        (with("Expect: 200-maybe\r\n"), 417, "ExpectationFailed"),
+        (with("Host: localhost\r\n"), 400, "DuplicateHeader"),
+        (with("Authorization: Bearer second\r\n"), 400, "DuplicateHeader"),
+        (with("Content-Type: a/b\r\nContent-Type: a/c\r\n"), 400, "DuplicateHeader"),
+        (with("Behalf-Handle: a\r\nbehalf_handle: b\r\n"), 400, "DuplicateHeader"),
+        (with("Transfer-Encoding: gzip, chunked\r\n"), 400, "FramingNotAllowed"),
+        (with("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"), 400, "FramingNotAllowed"),
+        ("GET /payroll/x HTTP/1.1\r\nHost: payroll.hr.svc\r\n".to_owned(), 421, "HostNotAllowed"),
+        ("GET /payroll/x HTTP/1.1\r\nHost: localhost.evil.test\r\n".to_owned(), 421, "HostNotAllowed"),
+        ("GET /payroll/x HTTP/1.1\r\n".to_owned(), 421, "HostNotAllowed"),
+        // What the parser itself refuses is recorded all the same.
+        (with("Transfer-Encoding: xchunked\r\n"), 400, ""),
+        (with("Transfer-Encoding: chunked, identity\r\n"), 400, ""),
+        (with("Content-Length: 1\r\nContent-Length: 2\r\n"), 400, ""),
+        (with("Content-Length: +1\r\n"), 400, ""),
+        (with("X : y\r\n"), 400, ""),
+        (with("X: a\r\n folded\r\n"), 400, ""),
+        (with("X: a\0b\r\n"), 400, ""),
+        (with(&format!("X: {}\r\n", "a".repeat(70 * 1024))), 431, "HeadTooLarge"),
+        (with(&format!("X: {}\r\n", "a".repeat(200 * 1024))), 431, ""),
+        (line("GET /payroll/a b"), 400, ""),
+        ("GET /payroll/x HTTP/9.9\r\nHost: localhost\r\n".to_owned(), 400, ""),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n".to_owned(), 400, ""),
+    ];
+    for (n, (request, status, reason)) in table.iter().enumerate() {
+        let request = format!("{request}Connection: close\r\nAuthorization: Bearer {handle}\r\n\r\n");
+        let answer = world.raw(&request).await;
+        assert_eq!((answer.status, answer.reason().as_str()), (*status, *reason), "{n}: {}", &request[..60]);
+        assert!(!answer.head.contains(handle) && !String::from_utf8_lossy(&answer.body).contains(handle));
+        let recorded = async {
+            loop {
+                let records = world.records().await;
+                if records.len() > n {
+                    break records;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let records = tokio::time::timeout(Duration::from_secs(30), recorded).await.expect("a record");
+        assert_eq!(records.len(), n + 1, "{n}: one record each");
+        let expected = if reason.is_empty() { "MalformedRequest" } else { reason };
+        assert_eq!((&records[n]["reason"], &records[n]["status"]), (&json!(expected), &json!(status)), "{n}");
+        assert_eq!(records[n]["decision"], "Refuse");
+    }
+    assert_eq!((world.idp.exchanges(), world.payroll.all().len()), (0, 0));
+}
+
+#[tokio::test]
+async fn d17_a_length_beside_chunks_is_not_believed_and_ends_the_connection() {
+    let world = World::start().await;
+    let alice = world.open("alice");
+    let request = format!(
+        "POST /payroll/x HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nContent-Length: 4\r\n\
+         Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /payroll/smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        alice.as_str()
+    );
+    let answer = world.raw(&request).await;
+    assert_eq!(answer.status, 200);
+    let seen = world.payroll.all();
+    assert_eq!(seen.len(), 1);
+    assert!(
+        seen[0].headers.get("transfer-encoding").is_none() || seen[0].headers.get("content-length").is_none()
+    );
+}
+
+#[tokio::test]
+async fn a_token_in_the_answer_is_cut_and_recorded() {
+    let world = World::start().await;
+    let alice = world.open("alice");
+    let bearer = |seen: &Seen| seen.headers["authorization"].to_str().unwrap()["Bearer ".len()..].to_owned();
+    world.payroll.answer_with(move |seen| {
+        let response = http::Response::builder()
+            .status(302)
+            .header("location", format!("https://x.test/?t={}", bearer(&seen)));
+        Reply::Whole(response.body(bytes::Bytes::new()).unwrap())
+    });
+    let answer = world.get("/payroll/x", alice.as_str()).await;
+    assert_eq!((answer.status, answer.reason().as_str()), (502, "TokenInAnswer"));
+    assert_eq!(world.last().await["reason"], "TokenInAnswer");
+    for size in [1, 7, 100_000] {
+        let before = world.records().await.len();
+        let token = Arc::new(Mutex::new(String::new()));
+        let seen_token = Arc::clone(&token);
+        world.payroll.answer_with(move |seen| {
+            let token = bearer(&seen);
+            seen_token.lock().unwrap().clone_from(&token);
+            let text = format!("{{\"echo\": \"{token}\", \"more\": 1}}");
+            Reply::Chunks(text.as_bytes().chunks(size).map(bytes::Bytes::copy_from_slice).collect())
+        });
+        let answer = world.get("/payroll/x", alice.as_str()).await;
+        let token = token.lock().unwrap().clone();
+        // When the token is in the first bytes, not even the head leaves.
+        assert!(answer.cut || answer.status == 0, "{size}: {}", String::from_utf8_lossy(&answer.body));
+        assert!(answer.body.len() <= "{\"echo\": \"".len(), "no byte of the token leaves");
+        assert!(!answer.head.contains(&token));
+        let recorded = async {
+            while world.records().await.len() < before + 2 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), recorded).await.expect("a second record");
+        let last = world.last().await;
+        assert_eq!((&last["decision"], &last["reason"]), (&json!("Refuse"), &json!("TokenInAnswer")));
+    }
+}
+
+#[tokio::test]
+async fn d28_a_redirect_is_passed_on_and_not_followed() {
+    let world = World::start().await;
+    let alice = world.open("alice");
+    let elsewhere = world.idp.fake.url("/elsewhere");
+    let location = elsewhere.clone();
+    world.payroll.answer_with(move |_| {
+        let response =
+            http::Response::builder().status(307).header("location", &location).header("behalf-x", "1");
+        Reply::Whole(response.body(bytes::Bytes::new()).unwrap())
+    });
+    let answer = world.get("/payroll/x", alice.as_str()).await;
+    assert_eq!(answer.status, 307);
+    assert!(answer.head.contains(&elsewhere) && !answer.head.contains("behalf-x"));
+    assert_eq!((world.idp.fake.count("/elsewhere"), world.payroll.all().len()), (0, 1));
+}
+
+#[tokio::test]
+async fn b28_a_401_makes_one_forced_exchange_and_no_more() {
+    let world = World::start().await;
+    let alice = world.open("alice");
+    world.payroll.answer_with(|_| Reply::text(401, "text/plain", "no"));
+    assert_eq!(world.get("/payroll/x", alice.as_str()).await.status, 401);
+    assert_eq!((world.idp.exchanges(), world.payroll.all().len()), (2, 2));
+    let post = format!(
+        "POST /payroll/x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {}\r\nContent-Length: 2\r\n\r\nhi",
+        alice.as_str()
+    );
+    assert_eq!(world.raw(&post).await.status, 401);
+    assert_eq!(world.payroll.all().len(), 3, "a body that has been sent is not sent again");
+    world.payroll.answer_with(says_what_it_saw);
+    assert_eq!(world.get("/payroll/x", alice.as_str()).await.status, 200);
+    assert_eq!(world.idp.exchanges(), 3, "the refused token was forgotten");
+}
+
+#[tokio::test]
+async fn a_failed_exchange_reaches_nobody_and_says_why() {
+    let world = World::start().await;
+    let alice = world.open("alice");
+    world.idp.lies(|claims, _| drop(claims.insert("scope".into(), json!("payroll:read payroll:write"))));
+    let answer = world.get("/payroll/x", alice.as_str()).await;
+    assert_eq!((answer.status, answer.reason().as_str()), (502, "AnswerScopeBeyondAsked"));
+    world.idp.instead(|| {
+        Reply::json(400, &json!({"error": "invalid_grant", "error_description": "SECRET-DETAIL"}))
+    });
+    let answer = world.get("/payroll/x", alice.as_str()).await;
+    assert_eq!((answer.status, answer.reason().as_str()), (403, "SubjectRefused"));
+    assert!(!String::from_utf8_lossy(&answer.body).contains("SECRET-DETAIL"));
+    let record = world.last().await;
+    assert_eq!(
+        (&record["decision"], &record["reason"], &record["subject"]),
+        (&json!("Refuse"), &json!("SubjectRefused"), &json!("alice"))
+    );
+    assert!(world.payroll.all().is_empty());
+}
+
+#[tokio::test]
+async fn a_downstream_that_is_not_there_or_not_trusted_is_502() {
+    let mut world = World::start().await;
+    let alice = world.open("alice");
+    let wrong_ca = world.idp.fake.ca.clone();
+    world.publish(|d| d["serve"]["downstreams"][0]["caBundle"] = json!(wrong_ca)).await;
+    let answer = world.get("/payroll/x", alice.as_str()).await;
+    assert_eq!((answer.status, answer.reason().as_str()), (502, "DownstreamUnreachable"));
+    assert_eq!(world.last().await["decision"], "Permit");
+    assert!(world.payroll.all().is_empty());
+}
+
+#[tokio::test]
+async fn audit_lets_a_bare_request_go_as_it_came_and_records_it() {
+    let world = World::with(|d| d["serve"]["stage"] = json!("Audit")).await;
+    let own =
+        world.ask("GET /payroll/x?a=b", "Authorization: Bearer own-key\r\nAccept-Encoding: gzip\r\n").await;
+    let saw = own.json();
+    assert_eq!((own.status, &saw["own"], &saw["claims"]), (200, &json!("Bearer own-key"), &Value::Null));
+    assert_eq!(saw["headers"]["accept-encoding"], "gzip");
+    let record = world.last().await;
+    assert_eq!(
+        (&record["decision"], &record["reason"], &record["stage"]),
+        (&json!("WouldDeny"), &json!("NoHandle"), &json!("Audit"))
+    );
+    let dead = world.open("alice").as_str().to_owned();
+    for headers in [format!("Authorization: Bearer {dead}\r\n"), format!("behalf_handle: {dead}\r\n")] {
+        let saw = world.ask("GET /payroll/x", &headers).await.json();
+        assert_eq!((&saw["own"], &saw["claims"]), (&Value::Null, &Value::Null), "a dead handle is removed");
+        assert!(!saw.to_string().contains(&dead));
+        assert_eq!(world.last().await["reason"], "UnknownHandle");
+    }
+    assert_eq!(world.idp.exchanges(), 0);
+    let live = world.open("alice");
+    assert_eq!(world.get("/payroll/x", live.as_str()).await.json()["claims"]["sub"], "alice");
+    assert_eq!(world.ask("GET /nowhere", "").await.status, 404, "only origins of the catalogue");
+    assert_eq!(world.ask("GET /payroll/../x", "").await.status, 400);
+}
+
+#[tokio::test]
+async fn audit_mints_nothing_that_policy_forbids() {
+    let mut world = World::with(|d| d["serve"]["stage"] = json!("Audit")).await;
+    let alice = world.open("alice");
+    world
+        .publish(|d| {
+            d["serve"]["stage"] = json!("Audit");
+            d["serve"]["scopes"][1]["groups"] = json!(["directors"]);
+        })
+        .await;
+    let saw = world.get("/payroll/x", alice.as_str()).await.json();
+    assert_eq!((&saw["own"], &saw["claims"]), (&Value::Null, &Value::Null));
+    let record = world.last().await;
+    assert_eq!((&record["decision"], &record["reason"]), (&json!("WouldDeny"), &json!("NotEntitled")));
+    assert_eq!(world.idp.exchanges(), 0);
+}
+
+#[tokio::test]
+async fn a30_no_record_holds_a_token_or_handle() {
+    let world = World::start().await;
+    let alice = world.open("alice");
+    world.get("/payroll/x", alice.as_str()).await;
+    world.get(&format!("/payroll/{}", alice.as_str()), alice.as_str()).await;
+    world.records().await;
+    let text = String::from_utf8(world.lines.0.lock().unwrap().clone()).unwrap();
+    assert!(!text.contains(alice.as_str()) && !text.contains("eyJ") && !text.contains("alice-jti"), "{text}");
+}
