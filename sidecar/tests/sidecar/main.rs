@@ -7,6 +7,7 @@ mod audience_and_scope;
 mod audit_stage;
 mod authentication;
 mod bundles;
+mod cli;
 mod forwarding;
 mod handles;
 mod listing;

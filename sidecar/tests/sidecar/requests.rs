@@ -183,3 +183,40 @@ async fn the_kept_host_is_judged_before_it_is_kept() {
     assert_eq!(world.server.last().header("host"), Some("hr.example.com"));
     world.stop().await;
 }
+
+#[tokio::test]
+async fn d17_http_2_is_judged_like_http_1() {
+    use http_body_util::{BodyExt as _, Full};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+
+    let world = World::start().await;
+    let to = world.app.addresses.inbound;
+    let stream = TokioIo::new(TcpStream::connect(to).await.unwrap());
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = |call: Call| {
+        let mut request = http::Request::new(Full::new(call.body));
+        *request.method_mut() = call.method;
+        *request.uri_mut() = format!("http://hr.example.com{}", call.path).parse().unwrap();
+        *request.headers_mut() = call.headers;
+        request
+    };
+    let alice = world.alice();
+    let cases = [
+        (Call::tool("salary.get").token(&alice), 200),
+        (Call::tool("salary.get"), 401),
+        (Call::tool("salary.get").token(&alice).token(&alice), 400),
+        (Call::tool("salary.get").token(&alice).header("host", "evil.example"), 400),
+        (Call::tool("salary.get").token(&world.bob()), 403),
+    ];
+    let count = cases.len();
+    for (call, status) in cases {
+        let answer = sender.send_request(request(call)).await.unwrap();
+        assert_eq!(answer.status(), status);
+        answer.into_body().collect().await.unwrap();
+    }
+    assert_eq!(world.server.seen().len(), 1);
+    assert_eq!(world.records_of(count).await.len(), count);
+    connection.abort();
+}
