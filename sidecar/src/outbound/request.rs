@@ -39,7 +39,7 @@ pub enum RequestRefusal {
     /// Not one of the methods that are carried.
     #[error("the method is not carried on the way out")]
     Method,
-    /// The header block is larger than [`MAX_HEAD`].
+    /// The header block is larger than 64 KiB.
     #[error("the header block is too large")]
     HeadTooLarge,
     /// `Upgrade`: no protocol but HTTP leaves here.
@@ -60,7 +60,7 @@ pub enum RequestRefusal {
     /// `Expect` of something else than `100-continue`.
     #[error("the expectation is not met here")]
     Expectation,
-    /// The target is longer than [`MAX_TARGET`].
+    /// The target is longer than 16 KiB.
     #[error("the request target is too long")]
     TargetTooLong,
     /// The first segment is no name of a downstream.
