@@ -341,6 +341,14 @@ pub fn build(steps: &Steps) -> Result<()> {
     programs::ensure(steps, &layout.cache)
 }
 
+/// Shows that `up` and `down` keep their promises, by breaking runs on purpose. No cluster may be up.
+///
+/// # Errors
+/// A promise is not kept.
+pub fn selftest() -> Result<()> {
+    selftest::run()
+}
+
 /// Stops the local cluster and removes every trace; nothing there is no error.
 ///
 /// # Errors

@@ -56,10 +56,8 @@ fn alone() -> Result<()> {
     println!("\n{}", table::calls(&sessions));
     println!("Three decision records of the sidecar:");
     let records = records.lines().filter_map(|line| serde_json::from_str(line).ok());
-    let records: Vec<serde_json::Value> = records.filter(table::worth_showing).collect();
-    for record in records.iter().rev().take(3) {
-        println!("{record}");
-    }
+    let records: Vec<serde_json::Value> = records.collect();
+    println!("{}", table::three_records(&records));
     println!("\nEverything has been stopped. Logs: {}", logs.display());
     Ok(())
 }
@@ -83,9 +81,7 @@ fn show(cluster: &Cluster, sessions: &[Session]) -> Result<()> {
     let events = ["-n", "hr", "get", "events", "--field-selector", "involvedObject.kind=AgentIdentity"];
     println!("{}\n", cluster.kubectl(&events).text()?);
     println!("Three decision records of the sidecar (kubectl -n hr logs deploy/hr-tools -c behalf-sidecar):");
-    for record in story::records(cluster)?.iter().filter(|r| table::worth_showing(r)).rev().take(3) {
-        println!("{record}");
-    }
+    println!("{}", table::three_records(&story::records(cluster)?));
     println!("\nGo on by hand:\n{}", cluster.how_to_reach());
     println!(
         "kubectl -n hr describe aid hr-tools\nkubectl edit scat corp            # a changed row is followed without a restart"

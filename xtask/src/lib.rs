@@ -8,3 +8,4 @@ pub mod generate;
 pub mod images;
 pub mod progress;
 pub mod standalone;
+pub mod test;

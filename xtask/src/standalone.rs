@@ -21,15 +21,15 @@ use crate::progress::Steps;
 
 /// Where each part listens, on 127.0.0.1.
 pub(crate) mod port {
-    pub(crate) const KEYCLOAK: u16 = 18443;
-    pub(crate) const KEYCLOAK_MANAGEMENT: u16 = 19443;
-    pub(crate) const PAYROLL: u16 = 18444;
-    pub(crate) const PAYROLL_SEEN: u16 = 18445;
-    pub(crate) const SERVER: u16 = 18001;
-    pub(crate) const INBOUND: u16 = 18000;
-    pub(crate) const EGRESS: u16 = 18002;
-    pub(crate) const PROBE: u16 = 18003;
-    pub(crate) const METRICS: u16 = 18004;
+    pub(crate) const KEYCLOAK: u16 = 17443;
+    pub(crate) const KEYCLOAK_MANAGEMENT: u16 = 17900;
+    pub(crate) const PAYROLL: u16 = 17444;
+    pub(crate) const PAYROLL_SEEN: u16 = 17445;
+    pub(crate) const SERVER: u16 = 17001;
+    pub(crate) const INBOUND: u16 = 17000;
+    pub(crate) const EGRESS: u16 = 17002;
+    pub(crate) const PROBE: u16 = 17003;
+    pub(crate) const METRICS: u16 = 17004;
 }
 
 /// The running parts; they end when this is dropped.

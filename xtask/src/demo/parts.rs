@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
+use serde::{Deserialize, Serialize};
 
 use crate::cache::{self, Part};
 use crate::cluster::packages;
@@ -14,6 +15,7 @@ use crate::progress::Steps;
 const KEYCLOAK: &str = "26.7.3";
 
 /// Every image of the demo.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Images {
     /// The operator.
     pub operator: Image,
@@ -72,7 +74,9 @@ impl Images {
 pub fn keycloak_distribution(steps: &Steps) -> Result<PathBuf> {
     packages::ensure(steps, packages::JAVA)?;
     let script = workspace()?.join("examples/keycloak/keycloak.sh");
-    let part = Part::new(&cache::root()?, &format!("keycloak-{KEYCLOAK}"), &format!("keycloak {KEYCLOAK}"));
+    // The script holds the build options.
+    let recipe = std::fs::read_to_string(&script)?;
+    let part = Part::new(&cache::root()?, &format!("keycloak-{KEYCLOAK}"), &recipe);
     let dist = part.dir.join("dist");
     if !part.ready(steps, &["dist/bin/kc.sh"])? {
         steps.run("get Keycloak from Maven", "30 to 60 s", || {
@@ -93,6 +97,10 @@ fn keycloak_image(steps: &Steps) -> Result<Image> {
     let staged = staging("keycloak")?;
     copy_tree(&example, &staged)?;
     Command::new("cp").arg("-a").arg(&dist).arg(staged.join("dist")).run()?;
+    // What a run on this machine left there is no part of the image.
+    if staged.join("dist/data").exists() {
+        std::fs::remove_dir_all(staged.join("dist/data"))?;
+    }
     let dockerfile = staged.join("Dockerfile");
     images::build(
         steps,

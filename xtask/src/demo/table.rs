@@ -63,7 +63,17 @@ fn aligned(rows: &[Vec<String>]) -> String {
     rows.iter().map(line).collect::<Vec<_>>().join("\n") + "\n"
 }
 
-/// A record that says something to a newcomer: a tool call or what it caused, not protocol business.
-pub(super) fn worth_showing(record: &Value) -> bool {
-    record["tool"].is_string()
+/// The three records that tell the story: a call let in, what it caused downstream, a call refused.
+pub(super) fn three_records(records: &[Value]) -> String {
+    let last = |direction: &str, decision: &str, tool: &str| {
+        records.iter().rev().find(|record| {
+            record["direction"] == direction && record["decision"] == decision && record["tool"] == tool
+        })
+    };
+    let three = [
+        last("Inbound", "Permit", "salary.get"),
+        last("Outbound", "Permit", "salary.get"),
+        last("Inbound", "Refuse", "salary.get"),
+    ];
+    three.into_iter().flatten().map(Value::to_string).collect::<Vec<_>>().join("\n")
 }

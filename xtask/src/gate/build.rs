@@ -14,11 +14,16 @@ pub(super) fn fmt(gate: &Gate<'_>) -> Result<()> {
 }
 
 pub(super) fn clippy(gate: &Gate<'_>) -> Result<()> {
-    passes(gate, &["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"])
+    passes(
+        gate,
+        &["clippy", "--locked", "--keep-going", "--workspace", "--all-targets", "--", "-D", "warnings"],
+    )
 }
 
 pub(super) fn docs(gate: &Gate<'_>) -> Result<()> {
-    gate.cargo(&["doc", "--locked", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings").show()
+    gate.cargo(&["doc", "--locked", "--keep-going", "--workspace", "--no-deps"])
+        .env("RUSTDOCFLAGS", "-D warnings")
+        .show()
 }
 
 /// The end-to-end tests are compiled by clippy and run by `cargo xtask test`.

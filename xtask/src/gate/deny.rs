@@ -30,7 +30,7 @@ pub(super) fn deny(gate: &Gate<'_>) -> Result<()> {
 pub fn advisories() -> Result<()> {
     let steps = Steps::new("cargo xtask advisories");
     let gate = Gate { steps: &steps, root: images::workspace()? };
-    let done = steps.run("advisories", "10 s; 3 min the first time", || {
+    let done = steps.run("advisories", "10 s; 3 to 6 min the first time", || {
         cargo_deny(&gate)?
             .args(["check", "advisories"])
             .show()
@@ -52,7 +52,7 @@ fn cargo_deny(gate: &Gate<'_>) -> Result<Command> {
     let part =
         Part::new(&tools, &format!("cargo-deny-{VERSION}"), &format!("{VERSION}\n{}", recipe.join("\n")));
     if !part.ready(gate.steps, &["bin/cargo-deny"])? {
-        gate.steps.run(&format!("install cargo-deny {VERSION}"), "2 to 4 min on two cores", || {
+        gate.steps.run(&format!("install cargo-deny {VERSION}"), "2 to 4 min on two idle cores", || {
             let build = part.dir.join("build");
             Command::new("cargo")
                 .args([

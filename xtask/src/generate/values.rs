@@ -41,8 +41,8 @@ pub struct Values {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Operator {
-    /// Image of the operator.
-    pub image: OperatorImage,
+    /// Its image.
+    pub image: Image,
     /// Replicas. The webhook serves on all of them.
     #[schemars(range(min = 1, max = 16))]
     pub replicas: i32,
@@ -52,10 +52,10 @@ pub struct Operator {
     pub log_level: LogLevel,
 }
 
-/// Image of the operator.
+/// One of our images.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct OperatorImage {
+pub struct Image {
     /// The image without tag and digest.
     #[schemars(length(min = 1, max = 255), regex(pattern = "^[^@\\s]+$"))]
     pub repository: String,
@@ -99,7 +99,7 @@ pub enum LogLevel {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Sidecar {
     /// Image of the sidecar.
-    pub image: SidecarImage,
+    pub image: Image,
     /// Further images that admission still accepts, while pods of the previous release run. Full references.
     #[schemars(
         length(max = 16),
@@ -109,21 +109,6 @@ pub struct Sidecar {
         )
     )]
     pub previous_images: Vec<String>,
-}
-
-/// Image of the sidecar.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct SidecarImage {
-    /// The image without tag and digest.
-    #[schemars(length(min = 1, max = 255), regex(pattern = "^[^@\\s]+$"))]
-    pub repository: String,
-    /// The tag; with a digest only for people.
-    #[schemars(regex(pattern = "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$"))]
-    pub tag: String,
-    /// The digest, or empty.
-    #[schemars(regex(pattern = "^(sha256:[0-9a-f]{64})?$"))]
-    pub digest: String,
 }
 
 /// What a container asks for and may use, by resource.
