@@ -118,6 +118,9 @@ pub struct CheckArgs {
     /// The `MutatingWebhookConfiguration`.
     #[arg(long, env = "BEHALF_WEBHOOK_CONFIGURATION", default_value = names::WEBHOOK_CONFIGURATION)]
     pub webhook_configuration: String,
+    /// How long the operator may take to become reachable, in seconds: a fresh Service leads nowhere for a moment.
+    #[arg(long, default_value_t = 30)]
+    pub wait_seconds: u64,
 }
 
 #[cfg(test)]

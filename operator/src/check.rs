@@ -6,7 +6,7 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
@@ -29,6 +29,8 @@ use crate::webhook::server::MUTATE;
 
 /// How long one conversation may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two questions while the operator is not reachable yet.
+const BETWEEN: Duration = Duration::from_millis(500);
 /// The most that is read of an answer.
 const MAX_ANSWER: usize = 1024 * 1024;
 /// The kinds that must be served.
@@ -80,14 +82,24 @@ pub async fn check(args: &CheckArgs, client: Client) -> bool {
     };
     say("kinds", kinds(&installed).await);
     say("admission policies", policies(&installed).await);
+    say("operator ready", reachable(args, &installed).await);
     match installed.authorities(&args.webhook_configuration).await {
-        Ok(authorities) => {
-            say("operator ready", ready(args, authorities.as_deref()).await);
-            say("webhook", webhook(args, authorities.as_deref()).await);
-        }
+        Ok(authorities) => say("webhook", webhook(args, authorities.as_deref()).await),
         Err(error) => say("webhook configuration", Err(error.into())),
     }
     all_well
+}
+
+/// Asks until it is ready or the time is up; the last answer counts.
+async fn reachable(args: &CheckArgs, installed: &Installed) -> Result<String, CheckError> {
+    let deadline = Instant::now() + Duration::from_secs(args.wait_seconds);
+    loop {
+        let authorities = installed.authorities(&args.webhook_configuration).await?;
+        match ready(args, authorities.as_deref()).await {
+            Err(_) if Instant::now() < deadline => tokio::time::sleep(BETWEEN).await,
+            last => return last,
+        }
+    }
 }
 
 async fn kinds(installed: &Installed) -> Result<String, CheckError> {

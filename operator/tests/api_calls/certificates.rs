@@ -143,6 +143,7 @@ async fn the_charts_test_sees_what_the_api_server_sees() {
         webhook_service: "behalf-webhook".into(),
         webhook_address: Some(address),
         webhook_configuration: "behalf-injector".into(),
+        wait_seconds: 0,
     };
     assert!(!check::check(&args, world.server.client()).await, "no certificate, no authority");
     certificates.ensure().await.unwrap();
