@@ -92,7 +92,11 @@ pub fn decide_downstream(
 ) -> Decision {
     match decide(bundle, caller, operation, now) {
         Decision::Permit(permit) if permit.order(downstream).is_none() => {
-            Decision::Refuse(plain(Reason::DownstreamNotPermitted))
+            let refusal = plain(Reason::DownstreamNotPermitted);
+            match bundle.policy() {
+                Ok(policy) if policy.stage == Stage::Audit => Decision::WouldDeny(refusal),
+                _ => Decision::Refuse(refusal),
+            }
         }
         decision => decision,
     }

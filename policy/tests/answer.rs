@@ -1,4 +1,5 @@
 //! Exchange answers: what a careless provider may send back, and what catches it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "the whole crate is a test")]
 
 mod support;
 

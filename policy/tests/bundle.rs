@@ -1,4 +1,5 @@
 //! Loading and opening bundles: everything that must not be taken, and challenges made from what is.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "the whole crate is a test")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! What `decide` answers, case by case. Laws are in `laws.rs`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "the whole crate is a test")]
 
 mod support;
 
@@ -225,6 +226,10 @@ fn each_use_of_a_handle_is_decided_again_by_the_current_bundle() {
     narrowed.servers[0].tools[2].downstreams.clear();
     let gone = decide_downstream(&bundle(narrowed), &caller, operation, &payroll, NOW);
     assert_eq!(refusal(gone).reason, Reason::DownstreamNotPermitted);
+    let mut audit = policy_document();
+    audit.stage = Stage::Audit;
+    let would = decide_downstream(&bundle(audit), &caller, operation, &name("ledger"), NOW);
+    assert!(matches!(would, Decision::WouldDeny(r) if r.reason == Reason::DownstreamNotPermitted));
 }
 
 #[test]

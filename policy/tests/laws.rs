@@ -1,4 +1,5 @@
 //! Laws of `decide` and `Bundle::load`, over random policies and callers.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "the whole crate is a test")]
 
 mod support;
 

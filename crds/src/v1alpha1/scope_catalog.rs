@@ -63,7 +63,7 @@ pub struct CatalogScope {
     /// Who holds the scope. It counts for a caller only if the token presents it and one of these holds it too.
     #[serde(default)]
     pub holders: Holders,
-    /// Scopes that whoever presents this one presents as well. Each needs its own holder.
+    /// Scopes that this one presents as well, for whoever presents and holds it. Each needs its own holder too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "bounds::texts::<bounds::Scope, 0, 32>")]
     pub implies: Vec<String>,

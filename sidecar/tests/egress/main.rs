@@ -9,3 +9,4 @@ mod idp;
 mod outbound;
 mod provider;
 mod redirect;
+mod world;
