@@ -71,12 +71,14 @@ fn sidecar(identity: &AgentIdentity, settings: &Settings, declared: &Probes) -> 
     args.extend(settings.nameservers.iter().map(|server| format!("--nameserver={server}")));
     args.push(format!("--cluster-domain={}", settings.cluster_domain));
     args.push("--pod-name=$(POD_NAME)".to_owned());
+    // Never a downstream: the pod's own address would lead past the sidecar.
+    args.push("--pod-address=$(POD_IPS)".to_owned());
     args.push(probes::argument(declared));
     Container {
         name: names::CONTAINER_SIDECAR.to_owned(),
         restart_policy: Some("Always".to_owned()),
         args: Some(args),
-        env: Some(vec![pod_name()]),
+        env: Some(vec![from_pod("POD_NAME", "metadata.name"), from_pod("POD_IPS", "status.podIPs")]),
         ports: Some(vec![
             port("behalf-inbound", wire::INBOUND_PORT),
             port("behalf-probe", wire::PROBE_PORT),
@@ -120,13 +122,13 @@ fn locked() -> SecurityContext {
     }
 }
 
-fn pod_name() -> EnvVar {
+fn from_pod(name: &str, field_path: &str) -> EnvVar {
     EnvVar {
-        name: "POD_NAME".to_owned(),
+        name: name.to_owned(),
         value_from: Some(EnvVarSource {
             field_ref: Some(ObjectFieldSelector {
                 api_version: Some("v1".to_owned()),
-                field_path: "metadata.name".to_owned(),
+                field_path: field_path.to_owned(),
             }),
             ..EnvVarSource::default()
         }),
