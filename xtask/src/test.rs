@@ -45,9 +45,9 @@ fn all(steps: &Steps, args: &Args) -> Result<()> {
     steps.run("a cluster that is up is taken down", "2 s", || cluster::down(steps))?;
     steps.run("cluster self-test: nothing is left behind", "2 min, 15 min cold", cluster::selftest)?;
     let cluster = steps.run("cluster", "15 s", || Cluster::up(steps, &Target::default()))?;
+    steps.run("manifests are what the API server takes", "10 s", || gate::manifests(steps, &cluster))?;
     let images = steps.run("images", "10 s, 15 min cold", || Images::build(steps))?;
     steps.run("deploy", "2 min", || demo::deploy(steps, &cluster, &images))?;
-    steps.run("manifests are what the API server takes", "10 s", || gate::manifests(steps, &cluster))?;
     let tested = steps.run("end to end", "10 min", || end_to_end(&cluster, &images, args.filter.as_deref()));
     if args.keep {
         steps.say(&cluster.how_to_reach());
@@ -60,7 +60,14 @@ fn all(steps: &Steps, args: &Args) -> Result<()> {
 /// The tests of the crate `e2e`, one after the other: they share one cluster, one provider and one MCP server.
 fn end_to_end(cluster: &Cluster, images: &Images, filter: Option<&str>) -> Result<()> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(workspace()?).args(["test", "-p", "behalf-e2e", "--no-fail-fast", "--", "--test-threads=1"]);
+    cargo.current_dir(workspace()?).args([
+        "test",
+        "-p",
+        "behalf-e2e",
+        "--no-fail-fast",
+        "--",
+        "--test-threads=1",
+    ]);
     cargo.args(filter);
     cargo.env("BEHALF_E2E_IMAGES", serde_json::to_string(images).context("images")?);
     if let Some(layout) = cluster.layout() {

@@ -86,29 +86,33 @@ fn judge(steps: &Steps, cluster: &Cluster, sources: &[(String, String)]) -> Resu
     for (path, text) in sources {
         let text = placed(text, &there).with_context(|| format!("cannot read {path}"))?;
         if let Err(error) = cluster.kubectl(DRY_RUN).feed(&text) {
-            refused.push(format!("{path}: {}", complaint(&error.root_cause().to_string())));
+            let said = complaint(&error.root_cause().to_string());
+            if !said.is_empty() {
+                refused.push(format!("{path}: {said}"));
+            }
         }
     }
     steps.say(&format!("{} of {} files accepted", sources.len() - refused.len(), sources.len()));
     verdict(&refused, "manifests that the API server refuses:")
 }
 
-/// What kubectl said without its command and without the objects that passed.
+/// What kubectl said without its command and without the objects that passed. An object that is there already was judged
+/// before the server looked for its name.
 fn complaint(said: &str) -> String {
-    let lines: Vec<&str> = said.lines().skip(1).filter(|line| !line.ends_with("(server dry run)")).collect();
-    if lines.is_empty() { said.to_owned() } else { lines.join("; ") }
+    let passed = |line: &&str| {
+        line.trim().is_empty()
+            || line.ends_with("(server dry run)")
+            || line.starts_with("Error from server (AlreadyExists)")
+    };
+    let refused: Vec<_> = said.lines().skip(1).filter(|line| !passed(line)).collect();
+    if refused.is_empty() && !said.contains("(AlreadyExists)") {
+        return said.to_owned();
+    }
+    refused.join("; ")
 }
 
-const DRY_RUN: &[&str] = &[
-    "apply",
-    "--server-side",
-    "--force-conflicts",
-    "--dry-run=server",
-    "--validate=strict",
-    "--field-manager=behalf-gate",
-    "-f",
-    "-",
-];
+const DRY_RUN: &[&str] =
+    &["create", "--dry-run=server", "--validate=strict", "--field-manager=behalf-gate", "-f", "-"];
 
 /// `text` with every object of a namespace that is not `there` moved to `default`: the server looks at nothing else of it then.
 fn placed(text: &str, there: &BTreeSet<&str>) -> Result<String> {
@@ -232,6 +236,10 @@ mod tests {
         let said = "`kubectl apply` ended with 1\nservice/a serverside-applied (server dry run)\nThe Thing \"b\" is invalid";
         assert_eq!(complaint(said), "The Thing \"b\" is invalid");
         assert_eq!(complaint("`kubectl` cannot be started"), "`kubectl` cannot be started");
+        let there =
+            "`kubectl create` ended with 1\nError from server (AlreadyExists): services \"a\" already exists";
+        assert_eq!(complaint(there), "");
+        assert_eq!(complaint(&format!("{there}\nThe Thing \"b\" is invalid")), "The Thing \"b\" is invalid");
     }
 
     #[test]
