@@ -1,0 +1,14 @@
+//! Calls as they happen: who gets through to what, with whose identity, and what is refused.
+//!
+//! One after the other (`--test-threads=1`): the tests share one MCP server and change it.
+mod traffic {
+    mod audit;
+    mod cache;
+    mod egress;
+    mod hazards;
+    mod leaks;
+    mod sessions;
+    mod standalone;
+    mod story;
+    mod tokens;
+}
