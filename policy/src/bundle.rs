@@ -11,8 +11,8 @@ pub mod signed;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use document::{
-    Algorithm, ClientAuthentication, Denial, Document, Flavor, Host, RefuseAllReason, Serve, Stage, State,
-    TokenProfile,
+    Algorithm, ClientAuthentication, Denial, Document, Flavor, Host, ProviderDocument as Provider,
+    RefuseAllReason, Serve, Stage, State, TokenProfile,
 };
 pub use load::LoadError;
 
@@ -121,41 +121,6 @@ pub struct Callers {
     pub clients: Option<BTreeSet<ClientId>>,
     /// How many nested actors a token may carry.
     pub max_actor_depth: u8,
-}
-
-/// One identity provider, as the sidecar talks to it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Provider {
-    /// Its issuer identifier.
-    pub issuer: Issuer,
-    /// PEM of the CA to trust for it; none means the public roots.
-    pub ca_bundle: Option<String>,
-    /// Explicit token endpoint, else taken from validated metadata (A19).
-    pub token_endpoint: Option<String>,
-    /// Explicit key set location, else taken from validated metadata.
-    pub jwks_uri: Option<String>,
-    /// Quirks of the product.
-    pub flavor: Flavor,
-    /// How strict its access tokens are read.
-    pub profile: TokenProfile,
-    /// Accepted signature algorithms.
-    pub algorithms: BTreeSet<Algorithm>,
-    /// Tolerated clock difference, seconds.
-    pub clock_skew: u32,
-    /// JSON pointer to the groups claim.
-    pub groups_claim: String,
-    /// How long keys may be used after the last good fetch, seconds.
-    pub keys_max_staleness: u32,
-    /// Least time between two fetches of keys for an unknown key id, seconds.
-    pub keys_cooldown: u32,
-    /// Our client identifier there.
-    pub client_id: ClientId,
-    /// How we authenticate there.
-    pub client_authentication: ClientAuthentication,
-    /// Scopes an answer may carry beyond the asked set.
-    pub ignored_scopes: ScopeSet,
-    /// No exchanged token may live longer than this, seconds.
-    pub max_token_lifetime: u32,
 }
 
 /// One downstream of the catalogue.

@@ -277,7 +277,7 @@ pub enum ClientAuthentication {
     },
 }
 
-/// One identity provider.
+/// One identity provider, as the sidecar talks to it. Loading changes nothing of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ProviderDocument {
@@ -285,28 +285,28 @@ pub struct ProviderDocument {
     pub name: EntryName,
     /// Its issuer identifier.
     pub issuer: Issuer,
-    /// PEM of the CA to trust for it.
+    /// PEM of the CA to trust for it; none means the public roots.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle: Option<String>,
-    /// Explicit token endpoint.
+    /// Explicit token endpoint, else taken from validated metadata (A19).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_endpoint: Option<String>,
-    /// Explicit key set location.
+    /// Explicit key set location, else taken from validated metadata.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwks_uri: Option<String>,
     /// Quirks of the product.
     pub flavor: Flavor,
-    /// How strict its tokens are read.
+    /// How strict its access tokens are read.
     pub profile: TokenProfile,
-    /// Accepted algorithms.
+    /// Accepted signature algorithms.
     pub algorithms: BTreeSet<Algorithm>,
-    /// Seconds.
+    /// Tolerated clock difference, seconds.
     pub clock_skew: u32,
-    /// JSON pointer.
+    /// JSON pointer to the groups claim.
     pub groups_claim: String,
-    /// Seconds.
+    /// How long keys may be used after the last good fetch, seconds.
     pub keys_max_staleness: u32,
-    /// Seconds.
+    /// Least time between two fetches of keys for an unknown key id, seconds.
     pub keys_cooldown: u32,
     /// Our client identifier there.
     pub client_id: ClientId,
@@ -314,7 +314,7 @@ pub struct ProviderDocument {
     pub client_authentication: ClientAuthentication,
     /// Scopes an answer may carry beyond the asked set.
     pub ignored_scopes: BTreeSet<Scope>,
-    /// Seconds.
+    /// No exchanged token may live longer than this, seconds.
     pub max_token_lifetime: u32,
 }
 
