@@ -1,7 +1,8 @@
 //! Requests from inside the node's network namespace, from where pods and services are reached. Raw ones: what is sent
 //! is what stands here, whatever a well-behaved client would do.
 use std::io::Write as _;
-use std::process::{Child, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
@@ -15,6 +16,11 @@ pub struct Request {
     url: String,
     lines: Vec<String>,
     address: Option<String>,
+}
+
+/// The demo's authority, as a file.
+fn authority() -> Result<PathBuf> {
+    Ok(xtask::cache::root()?.join("demo-pki").join("ca.crt"))
 }
 
 impl Request {
@@ -89,6 +95,25 @@ impl Request {
         let authority = self.url.split('/').nth(2).unwrap_or_default();
         let (host, port) = authority.rsplit_once(':').with_context(|| format!("{} has no port", self.url))?;
         let mut command = world.cluster.in_netns("curl")?;
+        if host.ends_with(".svc.cluster.local") {
+            let address = match &self.address {
+                Some(address) => address.clone(),
+                None => world.address(host)?,
+            };
+            command.args(["--resolve", &format!("{host}:{port}:{address}")]);
+        }
+        self.give_to(command)
+    }
+
+    /// Sends it on this machine, to a loopback address of a run without a cluster, and waits for the answer.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub fn send_here(&self) -> Result<Answer> {
+        self.give_to(Command::new("curl"))?.answer()
+    }
+
+    fn give_to(&self, mut command: Command) -> Result<Sent> {
         command.args([
             "--silent",
             "--show-error",
@@ -99,14 +124,7 @@ impl Request {
             "--noproxy",
             "*",
         ]);
-        command.args(["--config", "-", "--request", self.verb, "--cacert"]).arg(world.authority()?);
-        if host.ends_with(".svc.cluster.local") {
-            let address = match &self.address {
-                Some(address) => address.clone(),
-                None => world.address(host)?,
-            };
-            command.args(["--resolve", &format!("{host}:{port}:{address}")]);
-        }
+        command.args(["--config", "-", "--request", self.verb, "--cacert"]).arg(authority()?);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().context("cannot start curl")?;
         let config = format!("url = {}\n{}\n", quoted(&self.url), self.lines.join("\n"));

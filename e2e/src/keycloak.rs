@@ -76,44 +76,30 @@ pub fn login_at(
     password: &str,
     scope: &str,
 ) -> Result<Token> {
+    token(&password_grant(url, client, user, password, scope).send(world)?)
+}
+
+/// The request of a login by the password grant.
+#[must_use]
+pub fn password_grant(url: &str, client: &str, user: &str, password: &str, scope: &str) -> Request {
     let mut fields =
         vec![("grant_type", "password"), ("client_id", client), ("username", user), ("password", password)];
     if !scope.is_empty() {
         fields.push(("scope", scope));
     }
-    let answer = Request::form(url, &fields).send(world)?;
+    Request::form(url, &fields)
+}
+
+/// The tokens in the answer to a login.
+///
+/// # Errors
+/// It is a refusal.
+pub fn token(answer: &Answer) -> Result<Token> {
     let body = answer.json()?;
     match body["access_token"].as_str() {
         Some(text) => Ok(Token { text: text.to_owned(), id: body["id_token"].as_str().map(str::to_owned) }),
-        None => {
-            bail!("{user} cannot log in as {client}: HTTP {} {}", answer.status, body["error_description"])
-        }
+        None => bail!("no login: HTTP {} {}", answer.status, body["error_description"]),
     }
-}
-
-/// Asks for an exchange as the MCP server's client does, with these further fields: right or wrong.
-///
-/// # Errors
-/// There is no answer; a refusal is one.
-pub fn exchange(world: &World, subject_token: &str, more: &[(&str, &str)]) -> Result<Answer> {
-    let assertion = world.kubectl(&[
-        "-n",
-        "hr",
-        "create",
-        "token",
-        "hr-mcp",
-        &format!("--audience={ISSUER}"),
-        "--duration=600s",
-    ])?;
-    let mut fields = vec![
-        ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
-        ("subject_token", subject_token),
-        ("subject_token_type", "urn:ietf:params:oauth:token-type:access_token"),
-        ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
-        ("client_assertion", &assertion),
-    ];
-    fields.extend(more);
-    Request::form(&endpoint("token"), &fields).send(world)
 }
 
 /// The keys that tokens are signed with, as the provider publishes them.

@@ -1,6 +1,5 @@
 //! The deployment that the tests share.
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -91,14 +90,6 @@ impl World {
             self.kubectl(&["-n", namespace, "get", "service", service, "-o", "jsonpath={.spec.clusterIP}"])?;
         known.insert(host.to_owned(), address.clone());
         Ok(address)
-    }
-
-    /// The demo's authority, as a file.
-    ///
-    /// # Errors
-    /// There is no home.
-    pub fn authority(&self) -> Result<PathBuf> {
-        Ok(xtask::cache::root()?.join("demo-pki").join("ca.crt"))
     }
 
     /// The pods of the MCP server that take calls, oldest first.

@@ -53,7 +53,11 @@ fn audit_lets_a_call_through_that_policy_refuses_and_gives_it_nothing() -> Resul
     assert_eq!((&outbound[0]["exchange"], &outbound[0]["subject"]), (&Value::Null, &Value::Null));
     let saw = payroll::seen(world)?.split_off(seen);
     assert_eq!(saw.len(), 1, "{saw:?}");
-    assert_eq!((&saw[0]["authorizations"], &saw[0]["status"]), (&json!(0), &json!(401)), "nothing was attached");
+    assert_eq!(
+        (&saw[0]["authorizations"], &saw[0]["status"]),
+        (&json!(0), &json!(401)),
+        "nothing was attached"
+    );
     assert_eq!(keycloak::exchanges(world)?, exchanges);
 
     // Authentication is not in audit, and what is permitted works as ever.

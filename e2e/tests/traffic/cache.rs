@@ -20,7 +20,8 @@ fn two_calls_with_one_token_make_one_exchange() -> Result<()> {
     let pod = world.pod()?;
     let token = keycloak::login(world, "agent-test", "alice", ALL_SCOPES)?;
     let before = keycloak::exchanges(world)?;
-    let calls = [mcp::salary(&token.text, "bob").send(world)?, mcp::salary(&token.text, "carol").send(world)?];
+    let calls =
+        [mcp::salary(&token.text, "bob").send(world)?, mcp::salary(&token.text, "carol").send(world)?];
     assert_eq!(keycloak::exchanges(world)? - before, 1);
     assert_eq!(exchange(&pod, &calls[0])?, json!("Made"));
     assert_eq!(exchange(&pod, &calls[1])?, json!("Cached"));

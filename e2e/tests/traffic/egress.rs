@@ -100,19 +100,26 @@ fn a_live_handle_of_another_pod_buys_nothing() -> Result<()> {
     let silent = SILENT.replace("@IMAGE@", &world.images.payroll.reference()).replace("``", "\"\"");
     world.cluster.apply(&silent)?;
     let _gone = behalf_e2e::Undo::new(|| {
-        world.kubectl(&["-n", "payroll", "delete", "pod", "silent", "--ignore-not-found", "--wait=true"]).map(drop)
+        world
+            .kubectl(&["-n", "payroll", "delete", "pod", "silent", "--ignore-not-found", "--wait=true"])
+            .map(drop)
     });
     world.kubectl(&["-n", "payroll", "wait", "pod/silent", "--for=condition=Ready", "--timeout=60s"])?;
     let alice = keycloak::login(world, "agent-test", "alice", ALL_SCOPES)?;
     let mark = keycloak::sha256(&alice.text);
     let selector = |name: &str| {
-        world.patch("payroll", "service/payroll", &json!({"spec": {"selector": {"app.kubernetes.io/name": name}}}))
+        world.patch(
+            "payroll",
+            "service/payroll",
+            &json!({"spec": {"selector": {"app.kubernetes.io/name": name}}}),
+        )
     };
     let (mut held, handle) = {
         let _back = behalf_e2e::Undo::new(|| selector("payroll"));
         selector("silent")?;
         routed(world, "silent")?;
-        let held = mcp::salary(&alice.text, "bob").header("X-E2e-Mark", &mark).to(&second.address).start(world)?;
+        let held =
+            mcp::salary(&alice.text, "bob").header("X-E2e-Mark", &mark).to(&second.address).start(world)?;
         let handle = until("the second pod's server was called", LOGGED, || {
             let log = second.server_log()?;
             let mut lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -157,7 +164,9 @@ fn routed(world: &World, name: &str) -> Result<()> {
         "-o",
         "jsonpath={.items[*].endpoints[*].addresses[*]}",
     ];
-    until(&format!("the service leads to {name} alone"), LOGGED, || Ok((address(&words)? == pod).then_some(())))
+    until(&format!("the service leads to {name} alone"), LOGGED, || {
+        Ok((address(&words)? == pod).then_some(()))
+    })
 }
 
 #[test]
@@ -168,7 +177,8 @@ fn c26_what_a_caller_sends_under_our_names_does_not_reach_the_server() -> Result
     let mark = keycloak::sha256(&alice.text);
     let sent = "behalf_BBBBBBBBBBBBBBBBBBBBBB";
     for tool in ["directory.search", "salary.get"] {
-        let arguments = if tool == "salary.get" { json!({"employee": "bob"}) } else { json!({"query": "bob"}) };
+        let arguments =
+            if tool == "salary.get" { json!({"employee": "bob"}) } else { json!({"query": "bob"}) };
         let params = json!({"name": tool, "arguments": arguments, "_meta": {"behalf.dev/handle": sent}});
         let mut request = mcp::request("tools/call", &params).bearer(&alice.text).header("X-E2e-Mark", &mark);
         for name in ["Behalf-Handle", "behalf_handle", "BEHALF-HANDLE", "Behalf-Subject", "behalf-"] {

@@ -66,10 +66,13 @@ fn c26_the_server_holds_no_token_of_anybody() -> Result<()> {
     let saw = answer.saw().context("payroll saw nothing")?;
     assert_eq!(mcp::salary(&bob.text, "bob").send(world)?.status, 403);
     // Every token of this run: what the callers held, and what the sidecar presented to payroll.
-    let mut known: BTreeSet<String> = [&alice, &bob].iter().map(|token| keycloak::sha256(&token.text)).collect();
+    let mut known: BTreeSet<String> =
+        [&alice, &bob].iter().map(|token| keycloak::sha256(&token.text)).collect();
     known.insert(saw["token_sha256"].as_str().context("token_sha256")?.to_owned());
     known.extend(
-        behalf_e2e::payroll::seen(world)?.iter().filter_map(|s| s["token_sha256"].as_str().map(str::to_owned)),
+        behalf_e2e::payroll::seen(world)?
+            .iter()
+            .filter_map(|s| s["token_sha256"].as_str().map(str::to_owned)),
     );
 
     let report: Value = serde_json::from_str(&pod.python(SEARCH, &[])?)?;
@@ -82,7 +85,8 @@ fn c26_the_server_holds_no_token_of_anybody() -> Result<()> {
     let outside: Vec<_> = found.iter().filter(|f| f["place"] != "memory").collect();
     assert!(outside.is_empty(), "something shaped like a JWT: {outside:?}");
     // In memory there may be examples from the documentation of Python packages; there is no token of anybody.
-    let held: Vec<_> = found.iter().filter(|f| f["sha256"].as_str().is_some_and(|h| known.contains(h))).collect();
+    let held: Vec<_> =
+        found.iter().filter(|f| f["sha256"].as_str().is_some_and(|h| known.contains(h))).collect();
     assert!(held.is_empty(), "{held:?}");
 
     pod.requests()?;
@@ -134,8 +138,14 @@ fn no_token_is_in_what_behalf_itself_writes() -> Result<()> {
     pod.records()?;
     let kubectl = |words: &[&str]| world.kubectl(words);
     let written = [
-        ("the sidecar's log", kubectl(&["-n", "hr", "logs", &pod.name, "-c", "behalf-sidecar", "--tail=-1"])?),
-        ("the operator's log", kubectl(&["-n", "behalf-system", "logs", "deployment/behalf-operator", "--tail=-1"])?),
+        (
+            "the sidecar's log",
+            kubectl(&["-n", "hr", "logs", &pod.name, "-c", "behalf-sidecar", "--tail=-1"])?,
+        ),
+        (
+            "the operator's log",
+            kubectl(&["-n", "behalf-system", "logs", "deployment/behalf-operator", "--tail=-1"])?,
+        ),
         ("events", kubectl(&["get", "events", "-A", "-o", "json"])?),
         ("objects", kubectl(&["get", "aid,idp,scat", "-A", "-o", "json"])?),
         ("bundles and pods", kubectl(&["-n", "hr", "get", "configmaps,pods,deployments", "-o", "json"])?),
@@ -152,5 +162,7 @@ fn no_token_is_in_what_behalf_itself_writes() -> Result<()> {
 fn jwt_shaped(text: &str) -> bool {
     let part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     let words = text.split(|c: char| !(part(c) || c == '.'));
-    words.into_iter().any(|word| word.split('.').collect::<Vec<_>>().windows(3).any(|w| w[0].starts_with("eyJ") && w[1].len() > 5))
+    words.into_iter().any(|word| {
+        word.split('.').collect::<Vec<_>>().windows(3).any(|w| w[0].starts_with("eyJ") && w[1].len() > 5)
+    })
 }

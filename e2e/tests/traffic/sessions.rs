@@ -74,13 +74,12 @@ fn interleaved(world: &World, sessions: bool) -> Result<()> {
 
     let people = [&alice, &bob];
     let results: Vec<(usize, Vec<Option<String>>)> = thread::scope(|scope| {
-        let start = |who: usize| {
-            (who, scope.spawn(move || client(world, people[who], sessions, EACH / CLIENTS)))
-        };
+        let start =
+            |who: usize| (who, scope.spawn(move || client(world, people[who], sessions, EACH / CLIENTS)));
         let running: Vec<_> = (0..CLIENTS * people.len()).map(|n| start(n % people.len())).collect();
-        let ended = running.into_iter().map(|(who, thread)| {
-            Ok((who, thread.join().map_err(|_| anyhow!("a client panicked"))??))
-        });
+        let ended = running
+            .into_iter()
+            .map(|(who, thread)| Ok((who, thread.join().map_err(|_| anyhow!("a client panicked"))??)));
         ended.collect::<Result<_>>()
     })?;
 

@@ -19,22 +19,28 @@ fn standalone_the_story_is_the_same_without_kubernetes() -> Result<()> {
 
     let alice = parts.play_as("alice")?;
     assert_eq!(alice.tools, ["directory.search", "leave.list", "salary.get"]);
-    assert_eq!(outcomes(&alice), [
-        ("directory.search", "allowed", None, false),
-        ("leave.list", "allowed", Some("InsufficientScope"), true),
-        ("salary.get", "allowed", Some("InsufficientScope"), true),
-        ("salary.update", "denied", Some("ScopeNotOffered"), false),
-    ]);
+    assert_eq!(
+        outcomes(&alice),
+        [
+            ("directory.search", "allowed", None, false),
+            ("leave.list", "allowed", Some("InsufficientScope"), true),
+            ("salary.get", "allowed", Some("InsufficientScope"), true),
+            ("salary.update", "denied", Some("ScopeNotOffered"), false),
+        ]
+    );
     let saw = alice.calls[2].saw.as_ref().context("payroll saw nothing")?;
     assert_eq!((&saw["preferred_username"], &saw["aud"]), (&json!("alice"), &json!("payroll")));
     assert_eq!((&saw["scope"], &saw["azp"]), (&json!("payroll:read"), &json!(server)));
 
     let bob = parts.play_as("bob")?;
     assert_eq!(bob.tools, ["directory.search", "leave.list"]);
-    assert_eq!(outcomes(&bob)[2..], [
-        ("salary.get", "denied", Some("NotEntitled"), false),
-        ("salary.update", "denied", Some("ScopeNotOffered"), false),
-    ]);
+    assert_eq!(
+        outcomes(&bob)[2..],
+        [
+            ("salary.get", "denied", Some("NotEntitled"), false),
+            ("salary.update", "denied", Some("ScopeNotOffered"), false),
+        ]
+    );
     let carol = parts.play_as("carol")?;
     assert!(carol.tools.is_empty());
     assert!(outcomes(&carol).iter().all(|(_, outcome, ..)| *outcome == "denied"));

@@ -25,9 +25,17 @@ fn alice_reaches_payroll_as_herself_after_stepping_up() -> Result<()> {
     let herself = keycloak::login(world, "agent-test", "alice", "")?.subject()?;
     let session = play_as(&world.cluster, &world.images, "alice", &[])?;
 
-    assert_eq!(session.tools, ["directory.search", "leave.list", "salary.get"], "salary.update is not offered");
+    assert_eq!(
+        session.tools,
+        ["directory.search", "leave.list", "salary.get"],
+        "salary.update is not offered"
+    );
     let search = call(&session, "directory.search")?;
-    assert_eq!((search.outcome.as_str(), search.stepped_up), ("allowed", false), "the first login is enough for it");
+    assert_eq!(
+        (search.outcome.as_str(), search.stepped_up),
+        ("allowed", false),
+        "the first login is enough for it"
+    );
 
     // A16: the challenge names every scope of the operation, and the agent comes back with them.
     let get = call(&session, "salary.get")?;
@@ -99,7 +107,12 @@ fn a16_alice_with_hr_read_alone_is_told_what_is_missing() -> Result<()> {
     let refused = behalf_e2e::mcp::salary(&narrow.text, "bob").send(world)?;
     assert_eq!((refused.status, refused.reason().as_deref()), (403, Some("InsufficientScope")));
     let challenge = refused.header("www-authenticate").context("no challenge")?;
-    for part in ["Bearer ", "error=\"insufficient_scope\"", "scope=\"hr:read hr:salary:read\"", "resource_metadata=\""] {
+    for part in [
+        "Bearer ",
+        "error=\"insufficient_scope\"",
+        "scope=\"hr:read hr:salary:read\"",
+        "resource_metadata=\"",
+    ] {
         assert!(challenge.contains(part), "{part} is not in {challenge}");
     }
     let record = pod.record_of(&refused)?;

@@ -38,11 +38,16 @@ fn forged(good: &Token, head: &Value, sign: impl FnOnce(&str) -> Result<Vec<u8>>
 
 /// The issuer's public key in the forms in which a careless verifier would take it for a shared secret.
 fn public_forms(key: &Value) -> Result<Vec<Vec<u8>>> {
-    let member = |name: &str| Ok::<_, anyhow::Error>(URL_SAFE_NO_PAD.decode(key[name].as_str().context("jwk")?)?);
+    let member =
+        |name: &str| Ok::<_, anyhow::Error>(URL_SAFE_NO_PAD.decode(key[name].as_str().context("jwk")?)?);
     let (n, e) = (member("n")?, member("e")?);
     let der = PublicKeyComponents { n: n.clone(), e }.as_der()?.as_ref().to_vec();
-    let lines: Vec<String> =
-        STANDARD.encode(&der).as_bytes().chunks(64).map(|l| String::from_utf8_lossy(l).into_owned()).collect();
+    let lines: Vec<String> = STANDARD
+        .encode(&der)
+        .as_bytes()
+        .chunks(64)
+        .map(|l| String::from_utf8_lossy(l).into_owned())
+        .collect();
     let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", lines.join("\n"));
     Ok(vec![pem.trim_end().as_bytes().to_vec(), pem.into_bytes(), der, n])
 }
@@ -62,13 +67,15 @@ fn forgeries(world: &World, good: &Token) -> Result<Vec<Bad>> {
     let key = keys.iter().find(|key| key["kid"] == head["kid"]).context("the key of the token")?;
     let mut all = vec![
         bad("tampered", &tampered(good)?, &["BadSignature"]),
-        bad("alg none", &forged(good, &json!({"alg": "none", "typ": "JWT"}), |_| Ok(Vec::new()))?, &[
-            "AlgorithmNotAllowed",
-            "TokenMalformed",
-        ]),
+        bad(
+            "alg none",
+            &forged(good, &json!({"alg": "none", "typ": "JWT"}), |_| Ok(Vec::new()))?,
+            &["AlgorithmNotAllowed", "TokenMalformed"],
+        ),
     ];
     for spelling in ["nOnE", "None"] {
-        let token = forged(good, &json!({"alg": spelling, "typ": "JWT", "kid": head["kid"]}), |_| Ok(vec![0; 256]))?;
+        let token =
+            forged(good, &json!({"alg": spelling, "typ": "JWT", "kid": head["kid"]}), |_| Ok(vec![0; 256]))?;
         all.push(bad("alg none, other spelling", &token, &["AlgorithmNotAllowed"]));
     }
     for form in public_forms(key)? {
@@ -99,7 +106,8 @@ fn foreign(world: &World, good: &Token) -> Result<Vec<Bad>> {
     let elsewhere = keycloak::login(world, "agent-elsewhere", "alice", ALL_SCOPES)?;
     let id = keycloak::login(world, "agent-test", "alice", &format!("openid {ALL_SCOPES}"))?.id;
     let master =
-        "https://keycloak.keycloak.svc.cluster.local:8443/realms/master/protocol/openid-connect/token".to_owned();
+        "https://keycloak.keycloak.svc.cluster.local:8443/realms/master/protocol/openid-connect/token"
+            .to_owned();
     let other = keycloak::login_at(world, &master, "admin-cli", "admin", "admin", "")?;
     ensure!(other.claims()?["iss"] != good.claims()?["iss"], "another issuer was meant");
     Ok(vec![
@@ -124,16 +132,18 @@ fn malformed(good: &Token) -> Vec<Bad> {
         reasons: &["NoCredentials", "SchemeNotSupported"],
         error: None,
     };
-    let twice = |what, request, reasons| Bad { what, request, status: 400, reasons, error: Some("invalid_request") };
+    let twice =
+        |what, request, reasons| Bad { what, request, status: 400, reasons, error: Some("invalid_request") };
     vec![
         none("no token", plain()),
         none("Basic", plain().header("Authorization", "Basic YWxpY2U6YWxpY2UtcHc=")),
         none("a cookie", plain().header("Cookie", &format!("access_token={}", good.text))),
         twice("twice", plain().bearer(&good.text).bearer(&good.text), &["SeveralCredentials"]),
-        twice("two tokens in one header", plain().header("Authorization", &format!("Bearer {0}, Bearer {0}", good.text)), &[
-            "CredentialsMalformed",
-            "SeveralCredentials",
-        ]),
+        twice(
+            "two tokens in one header",
+            plain().header("Authorization", &format!("Bearer {0}, Bearer {0}", good.text)),
+            &["CredentialsMalformed", "SeveralCredentials"],
+        ),
         twice("in the query", query.clone(), &["TokenInQuery"]),
         twice("in the query too", query.bearer(&good.text), &["TokenInQuery"]),
     ]
