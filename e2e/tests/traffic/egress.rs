@@ -72,23 +72,40 @@ fn an_ended_handle_buys_nothing() -> Result<()> {
     nothing_leaves(world, &pod, &json!({"Authorization": format!("Bearer {handle}")}), "UnknownHandle")
 }
 
-/// A pod that takes connections and never says a word, in payroll's place.
-const SILENT: &str = r"
+/// A pod in payroll's place that takes connections and requests, and never says a word.
+const SILENT: &str = r#"
 apiVersion: v1
 kind: Pod
 metadata: {name: silent, namespace: payroll, labels: {app.kubernetes.io/name: silent}}
 spec:
   automountServiceAccountToken: false
   terminationGracePeriodSeconds: 0
-  securityContext: {runAsNonRoot: true, runAsUser: 10001, runAsGroup: 10001, seccompProfile: {type: RuntimeDefault}}
+  securityContext:
+    {runAsNonRoot: true, runAsUser: 10001, runAsGroup: 10001, fsGroup: 10001, seccompProfile: {type: RuntimeDefault}}
   containers:
   - name: silent
     image: @IMAGE@
     imagePullPolicy: IfNotPresent
-    command: [python3, -c, 'import socket, time; s = socket.create_server((``, 8443)); kept = [s.accept() for _ in range(1000)]']
+    command:
+    - python3
+    - -c
+    - |
+      import socket, ssl
+      tls, kept = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), []
+      tls.load_cert_chain("/tls/tls.crt", "/tls/tls.key")
+      listener = socket.create_server(("", 8443))
+      while True:
+          try:
+              kept.append(tls.wrap_socket(listener.accept()[0], server_side=True))
+          except OSError:
+              pass
     ports: [{name: https, containerPort: 8443}, {name: seen, containerPort: 8081}]
+    readinessProbe: {tcpSocket: {port: https}, periodSeconds: 1}
     securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
-";
+    volumeMounts: [{name: tls, mountPath: /tls, readOnly: true}]
+  volumes:
+  - {name: tls, secret: {secretName: payroll-tls, defaultMode: 0440}}
+"#;
 
 #[test]
 fn a_live_handle_of_another_pod_buys_nothing() -> Result<()> {
@@ -97,7 +114,7 @@ fn a_live_handle_of_another_pod_buys_nothing() -> Result<()> {
     let pods = world.pods()?;
     let [first, second] = &pods[..] else { anyhow::bail!("{} pods", pods.len()) };
     // The second pod's call is held open: the payroll it asks, for the first time, does not answer.
-    let silent = SILENT.replace("@IMAGE@", &world.images.payroll.reference()).replace("``", "\"\"");
+    let silent = SILENT.replace("@IMAGE@", &world.images.payroll.reference());
     world.cluster.apply(&silent)?;
     let _gone = behalf_e2e::Undo::new(|| {
         world
