@@ -1,0 +1,95 @@
+//! The API server as a person with kubectl sees it.
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use behalf_e2e::World;
+use serde_json::Value;
+
+/// The deployment, asked with the server's own words for a refusal.
+pub struct Api {
+    pub world: &'static World,
+}
+
+impl Api {
+    /// The one that `cargo xtask test` prepared; without it the test fails and says so.
+    pub fn open() -> Self {
+        Self { world: World::get().unwrap() }
+    }
+
+    /// What kubectl printed, or how it complained.
+    pub fn ask(&self, words: &[&str], input: &str) -> Result<String, String> {
+        run(self.world.cluster.kubectl(words), input)
+    }
+
+    /// kubectl that must succeed.
+    pub fn kubectl(&self, words: &[&str]) -> String {
+        self.ask(words, "").unwrap_or_else(|error| panic!("kubectl {}: {error}", words.join(" ")))
+    }
+
+    /// An object, or a list of them.
+    pub fn get(&self, words: &[&str]) -> Value {
+        let words = [&["get", "-o", "json"], words].concat();
+        serde_json::from_str(&self.kubectl(&words)).unwrap()
+    }
+
+    /// Applies an object that must be taken.
+    pub fn apply(&self, object: &Value) {
+        let words = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
+        self.ask(&words, &object.to_string()).unwrap_or_else(|error| panic!("{error}\n{object}"));
+    }
+
+    /// Whether the server would take the object from a namespace's editor; nothing is stored.
+    pub fn try_create(&self, object: &Value) -> Result<Value, String> {
+        let words = ["create", "--dry-run=server", "-o", "json", "-f", "-"];
+        let words = [&words[..], &EDITOR].concat();
+        self.ask(&words, &object.to_string()).map(|text| serde_json::from_str(&text).unwrap())
+    }
+
+    /// Names of the pods that a selector finds and that are not about to go.
+    pub fn pods(&self, namespace: &str, selector: &str) -> Vec<(String, String)> {
+        let list = self.get(&["pods", "-n", namespace, "-l", selector]);
+        let alive = list["items"].as_array().into_iter().flatten();
+        let alive = alive.filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+        alive
+            .map(|pod| {
+                let text = |field: &str| pod["metadata"][field].as_str().unwrap_or_default().to_owned();
+                (text("name"), text("uid"))
+            })
+            .collect()
+    }
+}
+
+/// Somebody with the ClusterRole `edit` in the scratch namespaces, and no more.
+pub const EDITOR: [&str; 2] = ["--as=e2e-dev", "--as-group=system:authenticated"];
+
+fn run(mut command: Command, input: &str) -> Result<String, String> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("kubectl cannot be started: {error}"))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that ends without reading everything says why by its exit status.
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    let output = child.wait_with_output().map_err(|error| error.to_string())?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// Asks until the answer is there; what was said last is told when the time is over.
+pub fn eventually<T>(what: &str, seconds: u64, mut ask: impl FnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    loop {
+        let last = match ask() {
+            Ok(answer) => return answer,
+            Err(said) => said,
+        };
+        assert!(Instant::now() < deadline, "not within {seconds} s: {what}\n{last}");
+        std::thread::sleep(Duration::from_millis(300));
+    }
+}
