@@ -53,9 +53,9 @@ fn every_changed_pod_is_refused_with_and_without_operator() {
     let rows: Vec<_> = OURS.iter().chain(OTHERS).collect();
     let mut wrong = table(&api, &base, &rows, true);
     // Pods as a team writes them, into which the webhook puts everything of ours.
-    let bare: Vec<_> = OTHERS.iter().filter(|row| row.webhook.is_none()).collect();
+    let judged: Vec<_> = OTHERS.iter().filter(|row| row.webhook.is_none()).collect();
     wrong.extend(
-        table(&api, &server(&api), &bare, true)
+        table(&api, &server(&api), &judged, true)
             .into_iter()
             .map(|line| format!("not injected before: {line}")),
     );

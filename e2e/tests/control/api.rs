@@ -60,7 +60,7 @@ impl Api {
     }
 }
 
-/// Somebody with the ClusterRole `edit` in the scratch namespaces, and no more.
+/// Somebody with the cluster role `edit` in the scratch namespaces, and no more.
 pub const EDITOR: [&str; 2] = ["--as=e2e-dev", "--as-group=system:authenticated"];
 
 fn run(mut command: Command, input: &str) -> Result<String, String> {

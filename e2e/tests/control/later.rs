@@ -96,7 +96,7 @@ fn a_running_pod_cannot_be_moved_to_what_would_not_have_been_let_in() {
         match as_editor(&api, ENROLLED, words, "") {
             Ok(said) => wrong.push(format!("{name}: done: {said}")),
             Err(said) if !said.contains(wanted) => {
-                wrong.push(format!("{name}: wants {wanted:?}, got {said}"))
+                wrong.push(format!("{name}: wants {wanted:?}, got {said}"));
             }
             Err(_) => {}
         }
