@@ -106,12 +106,15 @@ fn a_catalogue_that_does_not_compile_changes_nothing_and_says_why() {
         for part in [named, "Pods keep the bundle of serial", "kubectl describe scat corp"] {
             assert!(said.contains(part), "{part}: {said}");
         }
-        for (namespace, kind, reason) in
-            [("default", "ScopeCatalog", wanted), ("hr", "AgentIdentity", "CatalogNotAccepted")]
-        {
+        // An Event of the same reason on the same object is counted up with the words of the first.
+        let on = [
+            ("default", "ScopeCatalog", wanted, named),
+            ("hr", "AgentIdentity", "CatalogNotAccepted", "ScopeCatalog corp is not valid"),
+        ];
+        for (namespace, kind, reason, words) in on {
             eventually(&format!("an Event on the {kind}"), 30, || {
                 let found = events(&api, namespace, kind, reason);
-                if found.iter().any(|note| note.contains(named)) { Ok(()) } else { Err(format!("{found:?}")) }
+                if found.iter().any(|note| note.contains(words)) { Ok(()) } else { Err(format!("{found:?}")) }
             });
         }
         assert_eq!(bundle(&api), good, "{wanted}: the last good bundle stays");

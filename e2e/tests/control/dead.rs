@@ -28,8 +28,8 @@ fn with_every_pod_of_ours_dead_calls_go_on_and_no_enrolled_pod_starts_bare() {
     for part in ["was not injected", "kubectl -n behalf-system get pods", "create the pod again"] {
         assert!(said.contains(part), "{said}");
     }
-    let mut template = server(&api);
-    template["metadata"] = json!({"labels": template["metadata"]["labels"]});
+    let pod = server(&api);
+    let template = json!({"metadata": {"labels": pod["metadata"]["labels"]}, "spec": pod["spec"]});
     let set = json!({
         "apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": "servers", "namespace": ENROLLED},
         "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "server"}}, "template": template},
