@@ -51,6 +51,8 @@ containerRuntimeEndpoint: unix://{run}/containerd.sock
 # Below a cgroup of ours, so that `down` knows what to remove.
 cgroupRoot: /behalf
 cgroupDriver: cgroupfs
+# A changed ConfigMap reaches its pods in seconds; the default is a minute.
+syncFrequency: 10s
 failSwapOn: false
 failCgroupV1: false
 maxPods: 200
