@@ -39,7 +39,9 @@ fn all(steps: &Steps, args: &Args) -> Result<()> {
     if args.only_e2e {
         let cluster = Cluster::up(steps, &Target::default())?;
         let images = Images::build(steps)?;
-        return steps.run("end to end", "10 min", || end_to_end(&cluster, &images, args.filter.as_deref()));
+        // What is up is left as it is: the test that takes everything away is for a whole run.
+        let some = ["--test=control", "--test=traffic"];
+        return steps.run("end to end", "15 min", || end_to_end(&cluster, &images, &some, args.filter.as_deref()));
     }
     steps.run("the gate: cargo xtask check", "6 min, 20 min cold", || gate::check(steps, &[]))?;
     steps.run("a cluster that is up is taken down", "2 s", || cluster::down(steps))?;
@@ -48,7 +50,7 @@ fn all(steps: &Steps, args: &Args) -> Result<()> {
     steps.run("manifests are what the API server takes", "10 s", || gate::manifests(steps, &cluster))?;
     let images = steps.run("images", "10 s, 15 min cold", || Images::build(steps))?;
     steps.run("deploy", "2 min", || demo::deploy(steps, &cluster, &images))?;
-    let tested = steps.run("end to end", "10 min", || end_to_end(&cluster, &images, args.filter.as_deref()));
+    let tested = steps.run("end to end", "15 min", || end_to_end(&cluster, &images, &[], args.filter.as_deref()));
     if args.keep {
         steps.say(&cluster.how_to_reach());
     } else {
@@ -58,16 +60,10 @@ fn all(steps: &Steps, args: &Args) -> Result<()> {
 }
 
 /// The tests of the crate `e2e`, one after the other: they share one cluster, one provider and one MCP server.
-fn end_to_end(cluster: &Cluster, images: &Images, filter: Option<&str>) -> Result<()> {
+fn end_to_end(cluster: &Cluster, images: &Images, targets: &[&str], filter: Option<&str>) -> Result<()> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(workspace()?).args([
-        "test",
-        "-p",
-        "behalf-e2e",
-        "--no-fail-fast",
-        "--",
-        "--test-threads=1",
-    ]);
+    cargo.current_dir(workspace()?).args(["test", "-p", "behalf-e2e", "--no-fail-fast"]).args(targets);
+    cargo.args(["--", "--test-threads=1"]);
     cargo.args(filter);
     cargo.env("BEHALF_E2E_IMAGES", serde_json::to_string(images).context("images")?);
     if let Some(layout) = cluster.layout() {

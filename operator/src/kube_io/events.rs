@@ -13,7 +13,8 @@ use crate::metrics::{Metrics, Object};
 /// Writes Events.
 #[derive(Clone)]
 pub struct Events {
-    recorder: Recorder,
+    client: Client,
+    reporter: Reporter,
     metrics: Arc<Metrics>,
 }
 
@@ -22,7 +23,7 @@ impl Events {
     #[must_use]
     pub fn new(client: Client, instance: Option<String>, metrics: Arc<Metrics>) -> Self {
         let reporter = Reporter { controller: names::EVENT_CONTROLLER.to_owned(), instance };
-        Self { recorder: Recorder::new(client, reporter), metrics }
+        Self { client, reporter, metrics }
     }
 
     /// Writes one Event each. One that cannot be written is logged: the status says the same.
@@ -38,7 +39,10 @@ impl Events {
                 action: intent.action,
                 secondary: None,
             };
-            match self.recorder.publish(&event, object).await {
+            // A recorder counts up what it said of an object for the same reason and keeps the first note. Ours are
+            // transitions, and the note names the cause: each is said anew.
+            let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
+            match recorder.publish(&event, object).await {
                 Ok(()) => self.metrics.wrote(Object::Event),
                 Err(error) => tracing::warn!(error = %error, reason = event.reason, "cannot write an event"),
             }
