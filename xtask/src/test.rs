@@ -41,7 +41,8 @@ fn all(steps: &Steps, args: &Args) -> Result<()> {
         let images = Images::build(steps)?;
         // What is up is left as it is: the test that takes everything away is for a whole run.
         let some = ["--test=control", "--test=traffic"];
-        return steps.run("end to end", "15 min", || end_to_end(&cluster, &images, &some, args.filter.as_deref()));
+        return steps
+            .run("end to end", "15 min", || end_to_end(&cluster, &images, &some, args.filter.as_deref()));
     }
     steps.run("the gate: cargo xtask check", "6 min, 20 min cold", || gate::check(steps, &[]))?;
     steps.run("a cluster that is up is taken down", "2 s", || cluster::down(steps))?;
@@ -50,7 +51,8 @@ fn all(steps: &Steps, args: &Args) -> Result<()> {
     steps.run("manifests are what the API server takes", "10 s", || gate::manifests(steps, &cluster))?;
     let images = steps.run("images", "10 s, 15 min cold", || Images::build(steps))?;
     steps.run("deploy", "2 min", || demo::deploy(steps, &cluster, &images))?;
-    let tested = steps.run("end to end", "15 min", || end_to_end(&cluster, &images, &[], args.filter.as_deref()));
+    let tested =
+        steps.run("end to end", "15 min", || end_to_end(&cluster, &images, &[], args.filter.as_deref()));
     if args.keep {
         steps.say(&cluster.how_to_reach());
     } else {
