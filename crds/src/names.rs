@@ -42,8 +42,6 @@ pub const VOLUME_NO_TOKEN: &str = "behalf-no-token";
 /// Prefix of the volumes with the pod's projected token for one provider; see [`idp_volume`].
 pub const VOLUME_IDP_PREFIX: &str = "behalf-idp-";
 
-/// Field manager that applies what belongs to an `AgentIdentity`.
-pub const MANAGER_AGENT_IDENTITY: &str = "behalf/agent-identity";
 /// Field manager of every status Behalf writes.
 pub const MANAGER_STATUS: &str = "behalf/status";
 /// Field manager of the bundle `ConfigMap`s.

@@ -106,7 +106,6 @@ impl Reason {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Permit {
     pub(crate) subject: Subject,
-    pub(crate) provider: EntryName,
     pub(crate) subject_expires: Timestamp,
     pub(crate) downstreams: BTreeMap<EntryName, Grant>,
 }
@@ -132,7 +131,6 @@ impl Permit {
     pub(crate) fn new(caller: &Caller) -> Self {
         Self {
             subject: caller.subject.clone(),
-            provider: caller.provider.clone(),
             subject_expires: caller.expires,
             downstreams: BTreeMap::new(),
         }

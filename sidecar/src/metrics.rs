@@ -72,8 +72,6 @@ pub struct Metrics {
     inbound_seconds: Histogram,
     /// Inbound requests whose answer has not ended.
     pub open_requests: Gauge,
-    /// Handles that can be redeemed.
-    pub open_handles: Gauge,
 }
 
 impl fmt::Debug for Metrics {
@@ -122,8 +120,6 @@ impl Metrics {
         registry.register_with_unit("inbound_duration", help, Unit::Seconds, inbound_seconds.clone());
         let open_requests = Gauge::default();
         registry.register("open_requests", "Inbound requests in progress", open_requests.clone());
-        let open_handles = Gauge::default();
-        registry.register("open_handles", "Handles that can be redeemed", open_handles.clone());
         Self {
             registry,
             decisions,
@@ -136,7 +132,6 @@ impl Metrics {
             bundle_stale,
             inbound_seconds,
             open_requests,
-            open_handles,
         }
     }
 
