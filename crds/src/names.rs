@@ -42,6 +42,13 @@ pub const VOLUME_NO_TOKEN: &str = "behalf-no-token";
 /// Prefix of the volumes with the pod's projected token for one provider; see [`idp_volume`].
 pub const VOLUME_IDP_PREFIX: &str = "behalf-idp-";
 
+/// Volume with the pod's projected token for the operator's feed.
+pub const VOLUME_FEED: &str = "behalf-feed";
+/// Volume with the namespace's deny-only `ConfigMap`, optional; see [`CONFIGMAP_DENY`].
+pub const VOLUME_DENY: &str = "behalf-deny";
+/// `ConfigMap` of a namespace that its own people may write while the operator is away: it can only refuse.
+pub const CONFIGMAP_DENY: &str = "behalf-deny";
+
 /// Field manager of every status Behalf writes.
 pub const MANAGER_STATUS: &str = "behalf/status";
 /// Field manager of the bundle `ConfigMap`s.
@@ -69,6 +76,15 @@ pub const SECRET_SIGNING_KEYS: &str = "behalf-signing-keys";
 pub const CONFIGMAP_TRUST: &str = "behalf-trust";
 /// The Lease that guards writes.
 pub const LEASE: &str = "behalf-operator";
+
+/// Service in front of the operator's feed.
+pub const FEED_SERVICE: &str = "behalf-feed";
+/// Prefix of the `ConfigMap`s with the counts of an identity's pods; see [`counts_configmap`].
+pub const CONFIGMAP_COUNTS_PREFIX: &str = "behalf-counts-";
+/// Annotation of the Secret [`SECRET_SIGNING_KEYS`]: another value than the last one makes the operator add a new key.
+pub const ANNOTATION_ROTATE: &str = "behalf.dev/rotate";
+/// Field manager of the counts.
+pub const MANAGER_COUNTS: &str = "behalf/counts";
 
 /// Prefix of the bundle `ConfigMap`s; see [`bundle_configmap`].
 pub const CONFIGMAP_BUNDLE_PREFIX: &str = "behalf-bundle-";
@@ -112,6 +128,12 @@ pub fn bundle_configmap(name: &str) -> String {
     format!("{CONFIGMAP_BUNDLE_PREFIX}{name}")
 }
 
+/// Name of the `ConfigMap` that carries what the pods of the identity `name` have counted, pod by pod.
+#[must_use]
+pub fn counts_configmap(name: &str) -> String {
+    format!("{CONFIGMAP_COUNTS_PREFIX}{name}")
+}
+
 /// Name of the volume with the pod's projected token for the provider `name` (an `IdentityProvider`'s name).
 ///
 /// At most 63 characters for a name the schema admits ([`MAX_IDENTITY_PROVIDER_NAME`]), so always a volume name.
@@ -141,8 +163,15 @@ mod tests {
 
     #[test]
     fn our_containers_and_volumes_carry_the_reserved_prefix() {
-        for name in [CONTAINER_REDIRECT, CONTAINER_SIDECAR, VOLUME_BUNDLE, VOLUME_NO_TOKEN, VOLUME_IDP_PREFIX]
-        {
+        for name in [
+            CONTAINER_REDIRECT,
+            CONTAINER_SIDECAR,
+            VOLUME_BUNDLE,
+            VOLUME_NO_TOKEN,
+            VOLUME_IDP_PREFIX,
+            VOLUME_FEED,
+            VOLUME_DENY,
+        ] {
             assert!(name.starts_with(RESERVED_PREFIX), "{name}");
         }
     }

@@ -11,6 +11,22 @@ pub const PROBE_PORT: u16 = 15103;
 /// Prometheus metrics of the sidecar.
 pub const METRICS_PORT: u16 = 15104;
 
+/// Where the operator listens for the feed; the Service in front of it has port 443.
+pub const FEED_PORT: u16 = 9444;
+/// Path of the one exchange of the feed, see [`crate::feed`].
+pub const FEED_PATH: &str = "/v1/feed";
+/// Audience of the projected token a pod shows to the feed. Reserved: no other container of the pod may have one.
+pub const FEED_AUDIENCE: &str = "behalf.dev/feed";
+/// Directory at which that token is mounted in the sidecar; the file is [`TOKEN_FILE`].
+pub const FEED_DIR: &str = "/var/run/secrets/behalf.dev/feed";
+/// How long a feed token lives, seconds; kubelet renews it in time.
+pub const FEED_TOKEN_SECONDS: i64 = 3600;
+/// Path below which the sidecar proves, on its inbound and its probe port, that it is the one who answers: `<path><challenge>`.
+pub const CHALLENGE_PATH_PREFIX: &str = "/.well-known/behalf/challenge/";
+
+/// Directory at which the namespace's deny-only `ConfigMap` is mounted, if there is one; see [`crate::deny`].
+pub const DENY_DIR: &str = "/etc/behalf/deny";
+
 /// User id of the sidecar; no other container of an injected pod may run as it.
 pub const SIDECAR_UID: i64 = 15001;
 
@@ -34,6 +50,12 @@ pub const HEADER_PREFIX: &str = "behalf-";
 
 /// `typ` of the signed bundle, so that no other Ed25519 signature of the same key can be taken for one.
 pub const BUNDLE_SIGNATURE_CONTEXT: &str = "behalf.dev/bundle/v1";
+
+/// File of the projected token for the feed.
+#[must_use]
+pub fn feed_token_file() -> String {
+    format!("{FEED_DIR}/{TOKEN_FILE}")
+}
 
 /// File of the projected token for a provider.
 #[must_use]
