@@ -222,6 +222,7 @@ mod tests {
             namespace: "hr".into(),
             identity: "hr-tools".into(),
             serial,
+            feed: None,
             serve: Serve::RefuseAll { reason: RefuseAllReason::IdentityDeleted },
         }
     }

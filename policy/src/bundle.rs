@@ -16,6 +16,7 @@ pub use document::{
 };
 pub use load::LoadError;
 
+use crate::deny::DenyList;
 use crate::ids::{Audience, ClientId, EntryName, Group, Issuer, Scope, ScopeSet, ToolName};
 
 /// A loaded bundle: valid, resolved and indexed. Made only by [`Bundle::load`].
@@ -29,6 +30,10 @@ pub struct Bundle {
     pub serial: u64,
     /// Digest of the signed bytes, `sha256:…`, for records and status.
     pub digest: String,
+    /// Where the operator is told and asked.
+    pub feed: Option<document::FeedDocument>,
+    /// What the namespace's own people refuse by hand; it comes beside the document, never in it.
+    pub deny: DenyList,
     /// What to do with calls.
     pub serve: Loaded,
 }

@@ -43,6 +43,13 @@ pub fn decide(bundle: &Bundle, caller: &Caller, operation: Operation<'_>, now: T
     if policy.state == State::Suspended {
         return Decision::Refuse(plain(Reason::Suspended));
     }
+    let tool = match operation {
+        Operation::CallTool(name) => Some(name),
+        Operation::Protocol | Operation::Other => None,
+    };
+    if bundle.deny.refuses(&caller.subject, tool) {
+        return Decision::Refuse(plain(Reason::DeniedByNamespace));
+    }
     if now >= caller.expires {
         return Decision::Refuse(plain(Reason::SubjectExpired));
     }
@@ -90,6 +97,9 @@ pub fn decide_downstream(
     downstream: &EntryName,
     now: Timestamp,
 ) -> Decision {
+    if bundle.deny.refuses_downstream(downstream) {
+        return Decision::Refuse(plain(Reason::DeniedByNamespace));
+    }
     match decide(bundle, caller, operation, now) {
         Decision::Permit(permit) if permit.order(downstream).is_none() => {
             let refusal = plain(Reason::DownstreamNotPermitted);

@@ -59,6 +59,8 @@ pub enum Reason {
     RefuseAll(RefuseAllReason),
     /// The identity is suspended.
     Suspended,
+    /// The namespace's own deny list refuses it.
+    DeniedByNamespace,
     /// A caller of this kind (user, workload) is not taken.
     CallerKindNotAllowed,
     /// The client that acts is not in the list.
@@ -88,6 +90,7 @@ impl Reason {
         match self {
             Self::RefuseAll(reason) => reason.as_str(),
             Self::Suspended => "Suspended",
+            Self::DeniedByNamespace => "DeniedByNamespace",
             Self::CallerKindNotAllowed => "CallerKindNotAllowed",
             Self::ClientNotAllowed => "ClientNotAllowed",
             Self::ActorChainTooDeep => "ActorChainTooDeep",

@@ -31,6 +31,23 @@ pub enum Probe {
         /// Port on loopback.
         port: u16,
     },
+    /// The standard health check of gRPC (`grpc.health.v1.Health/Check`), without TLS, as kubelet performs it.
+    Grpc {
+        /// Port on loopback.
+        port: u16,
+        /// The service asked about; empty: the server as a whole.
+        service: String,
+    },
+}
+
+impl Probe {
+    /// The port that is asked.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        match self {
+            Self::Http { port, .. } | Self::Tcp { port } | Self::Grpc { port, .. } => *port,
+        }
+    }
 }
 
 /// Scheme of an HTTP probe.
@@ -69,6 +86,14 @@ impl Kind {
             Self::PreStop => "pre-stop",
         }
     }
+}
+
+/// Whether what stands in [`Probes`] under `key` is a lifecycle hook. Of its answer kubelet minds no status, only whether
+/// there was one.
+#[must_use]
+pub fn is_hook(key: &str) -> bool {
+    let kind = key.rsplit_once('/').map(|(_, kind)| kind);
+    [Kind::PostStart, Kind::PreStop].into_iter().any(|hook| kind == Some(hook.as_str()))
 }
 
 /// Key of a probe in [`Probes`].

@@ -31,7 +31,10 @@ pub use status::*;
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Pods", type_ = "integer", json_path = ".status.pods.matched"),
-    printcolumn(name = "Injected", type_ = "integer", json_path = ".status.pods.injected"),
+    printcolumn(name = "Current", type_ = "integer", json_path = ".status.pods.current"),
+    printcolumn(name = "Would-Deny", type_ = "integer", json_path = ".status.decisions.wouldDeny"),
+    printcolumn(name = "Denied", type_ = "integer", json_path = ".status.decisions.denied"),
+    printcolumn(name = "Injected", type_ = "integer", json_path = ".status.pods.injected", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name.size() <= 63 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
         .message("the name of an AgentIdentity has at most 63 characters: a-z, 0-9 and inner hyphens (pods carry it as a label)")

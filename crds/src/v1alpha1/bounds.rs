@@ -94,6 +94,12 @@ pub(in crate::v1alpha1) fn named<T: JsonSchema, const MIN: u32, const MAX: u32>(
     list(&item, MIN, MAX, &json!({ "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"] }))
 }
 
+/// A list that is written as a whole.
+pub(in crate::v1alpha1) fn entries<T: JsonSchema, const MAX: u32>(generator: &mut SchemaGenerator) -> Schema {
+    let item = generator.subschema_for::<T>().to_value();
+    list(&item, 0, MAX, &json!({ "x-kubernetes-list-type": "atomic" }))
+}
+
 /// A list of ports, one per number and protocol.
 pub(in crate::v1alpha1) fn ports<T: JsonSchema, const MAX: u32>(generator: &mut SchemaGenerator) -> Schema {
     let item = generator.subschema_for::<T>().to_value();

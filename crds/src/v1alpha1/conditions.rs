@@ -1,7 +1,6 @@
 //! The words of `status.conditions`: few types, and for each type one closed list of reasons.
 //!
-//! A reason decides the status, so the two cannot contradict each other. Types that come later (Programmed, BypassClosed,
-//! Promotable) get an enum of their own here; a reason is never renamed.
+//! A reason decides the status, so the two cannot contradict each other. A type that comes later (Promotable) gets an enum of their own here; a reason is never renamed.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
@@ -10,6 +9,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 pub enum ConditionType {
     /// The object is valid and may have what it asks.
     Accepted,
+    /// Nothing but Behalf answers from outside for the identity's pods: measured, not assumed.
+    BypassClosed,
+    /// Every pod runs by the bundle that was written last.
+    Programmed,
     /// What the object names exists and may be used.
     ResolvedRefs,
     /// The summary: the object does what it says.
@@ -22,6 +25,8 @@ impl ConditionType {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Accepted => "Accepted",
+            Self::BypassClosed => "BypassClosed",
+            Self::Programmed => "Programmed",
             Self::ResolvedRefs => "ResolvedRefs",
             Self::Ready => "Ready",
         }
@@ -172,6 +177,56 @@ reasons! {
         PodsMissing => False,
         /// It is suspended: every call is refused.
         Suspended => False,
+        /// A pod could not take the newest bundle.
+        BundleRejected => False,
+        /// In a pod, something else holds a port of Behalf's.
+        PortSquatted => False,
+        /// In a pod, the credential for a provider is missing.
+        CredentialMissing => False,
+        /// Something answers from outside beside Behalf.
+        BypassOpen => False,
+    }
+}
+
+reasons! {
+    /// Whether every pod runs by the bundle that was written last.
+    ProgrammedReason for Programmed {
+        /// Every pod does.
+        Programmed => True,
+        /// No pod has told yet.
+        Pending => Unknown,
+        /// There is no pod to tell.
+        NoPods => Unknown,
+        /// Some pods run by an older one.
+        PodsBehind => False,
+        /// Some pods do not tell what they run by.
+        NotReporting => False,
+        /// A pod could not take the newest bundle.
+        BundleRejected => False,
+        /// There is no bundle yet.
+        BundleNotWritten => False,
+    }
+}
+
+reasons! {
+    /// Whether nothing but Behalf answers from outside.
+    BypassClosedReason for BypassClosed {
+        /// Behalf answers on the server's port, nothing on any other.
+        Closed => True,
+        /// It was not tried yet.
+        Pending => Unknown,
+        /// There is no pod to try.
+        NoPods => Unknown,
+        /// A pod could not be reached at all, so that nothing is known of what else can be.
+        NoControl => Unknown,
+        /// The server's port is answered by something else than Behalf.
+        ServerReachable => False,
+        /// Another port of the pod is reachable that the identity does not declare.
+        ListenerReachable => False,
+        /// In a pod, something else holds a port of Behalf's.
+        PortSquatted => False,
+        /// A Service in front of the server also leads to something that is not behind Behalf.
+        ForeignEndpoint => False,
     }
 }
 
@@ -284,5 +339,7 @@ mod tests {
         check(AcceptedReason::ALL);
         check(ResolvedRefsReason::ALL);
         check(ReadyReason::ALL);
+        check(ProgrammedReason::ALL);
+        check(BypassClosedReason::ALL);
     }
 }

@@ -6,7 +6,7 @@ use behalf_crds::names;
 use behalf_crds::v1alpha1::{
     self as crds, AcceptedReason, ConditionType, PodCounts, ReadyReason, ResolvedRefsReason, State,
 };
-use behalf_policy::bundle::document::{FORMAT, PolicyDocument};
+use behalf_policy::bundle::document::{FORMAT, FeedDocument, PolicyDocument};
 use behalf_policy::bundle::{Bundle, Document, RefuseAllReason, Serve};
 
 use crate::compile::{self, Resolved, namespace_of};
@@ -83,11 +83,16 @@ pub fn next_document(
     namespace: &str,
     name: &str,
     serve: Serve,
+    feed: Option<&FeedDocument>,
     last: Option<&Document>,
     now_ms: u64,
 ) -> Option<Document> {
     let unchanged = last.is_some_and(|last| {
-        last.format == FORMAT && last.namespace == namespace && last.identity == name && last.serve == serve
+        last.format == FORMAT
+            && last.namespace == namespace
+            && last.identity == name
+            && last.feed.as_ref() == feed
+            && last.serve == serve
     });
     if unchanged {
         return None;
@@ -98,6 +103,7 @@ pub fn next_document(
         namespace: namespace.to_owned(),
         identity: name.to_owned(),
         serial: after_last.max(now_ms),
+        feed: feed.cloned(),
         serve,
     })
 }
@@ -247,8 +253,7 @@ fn pods(gathered: &Gathered, revision: &str) -> (PodCounts, Option<ConditionInte
     }
     counts.injected = current.saturating_add(stale);
     counts.missing = counts.matched.saturating_sub(counts.injected);
-    counts.current = Some(current);
-    counts.stale = Some(stale);
+    counts.outdated = Some(stale);
     missing.sort_unstable();
     strays.sort_unstable();
     (counts, pods_problem(gathered, &counts, &missing, &strays))

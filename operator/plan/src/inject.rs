@@ -4,6 +4,7 @@
 
 mod containers;
 mod env;
+mod ports;
 mod probes;
 mod refuse;
 mod volumes;
@@ -13,7 +14,7 @@ use std::collections::BTreeMap;
 use behalf_crds::names;
 use behalf_crds::v1alpha1::{AgentIdentity, IdentityProvider};
 use behalf_policy::probe::Probes;
-use k8s_openapi::api::core::v1::{Container, EnvVar, Namespace, Pod, PodSpec, Volume};
+use k8s_openapi::api::core::v1::{Container, EnvVar, Namespace, Pod, PodSpec, Service, Volume};
 
 use crate::digest;
 use crate::gathered::Settings;
@@ -77,12 +78,16 @@ pub struct Warning {
 }
 
 /// Plans the injection of one pod.
+///
+/// `services` are those of the pod's namespace; whether one selects the pod is found here. They decide nothing but which
+/// closed ports are warned of.
 #[must_use]
 pub fn plan_injection(
     pod: &Pod,
     namespace: &Namespace,
     identity: Option<&AgentIdentity>,
     providers: &BTreeMap<String, IdentityProvider>,
+    services: &[Service],
     settings: &Settings,
 ) -> Injection {
     let labels = pod.metadata.labels.as_ref();
@@ -104,7 +109,7 @@ pub fn plan_injection(
         }
     };
     let mut plan = draw(&spec, identity, providers, settings, declared);
-    plan.warnings.extend(containers::closed_scrape(pod, identity));
+    plan.warnings = ports::closed(pod, identity, services);
     refusals.extend(refuse::pretenders(&spec, &plan));
     if refusals.is_empty() { Injection::Plan(Box::new(plan)) } else { Injection::Refuse(refusals) }
 }
@@ -142,7 +147,7 @@ fn draw(
         init_containers: containers::ours(identity, settings, &probes),
         replaced: env::replaced(spec, &env),
         drop_net_raw: containers::keeping_net_raw(spec),
-        warnings: containers::closed_ports(spec, identity),
+        warnings: Vec::new(),
         probes,
         volumes,
         env,

@@ -72,7 +72,7 @@ fn next_text(
     let next = match intent {
         BundleIntent::Keep => None,
         BundleIntent::Write(serve) => {
-            next_document(namespace, name, Serve::clone(serve), last, earliest(context.clock.millis(), seen))
+            next_document(namespace, name, Serve::clone(serve), None, last, earliest(context.clock.millis(), seen))
         }
     };
     match (next, last) {

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use behalf_crds::names;
 use behalf_crds::v1alpha1::{AgentIdentity, IdentityProvider};
 use behalf_plan::{Injection, Plan, Refusal, Settings, plan_injection};
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use kube::core::DynamicObject;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, Operation};
 
@@ -48,6 +48,8 @@ struct Surroundings {
     namespace: Namespace,
     identity: Option<AgentIdentity>,
     providers: BTreeMap<String, IdentityProvider>,
+    /// Of the pod's namespace; only warnings depend on them.
+    services: Vec<Service>,
 }
 
 impl Mutate {
@@ -115,14 +117,21 @@ impl Mutate {
     }
 
     fn plan_in(&self, pod: &Pod, around: &Surroundings) -> Injection {
-        plan_injection(pod, &around.namespace, around.identity.as_ref(), &around.providers, &self.settings)
+        let Surroundings { namespace, identity, providers, services } = around;
+        plan_injection(pod, namespace, identity.as_ref(), providers, services, &self.settings)
+    }
+
+    /// Services of a namespace, for warnings of ports that they target. No copy holds any.
+    fn services(_namespace: &str) -> Vec<Service> {
+        Vec::new()
     }
 
     async fn held(&self, namespace: &str, name: &str) -> Result<Surroundings, kube::Error> {
         let identity = self.gather.identity(namespace, name).and_then(|held| readable(&held));
         let providers = identity.as_ref().map(|it| self.gather.providers(it)).unwrap_or_default();
+        let services = Self::services(namespace);
         let namespace = self.gather.namespace(namespace).await?.unwrap_or_default();
-        Ok(Surroundings { namespace, identity, providers })
+        Ok(Surroundings { namespace, identity, providers, services })
     }
 
     async fn now(
@@ -142,7 +151,7 @@ impl Mutate {
             }
         }
         let namespace = self.gather.namespace_now(namespace).await?.unwrap_or_default();
-        Ok(Surroundings { namespace, identity, providers })
+        Ok(Surroundings { namespace, identity, providers, services: held.services })
     }
 }
 

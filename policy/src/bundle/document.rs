@@ -22,8 +22,21 @@ pub struct Document {
     /// The greater of the last serial + 1 and the compile time in milliseconds. A sidecar takes none
     /// whose serial goes back.
     pub serial: u64,
+    /// Where the operator is told and asked; none where there is no operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feed: Option<FeedDocument>,
     /// What to do with calls.
     pub serve: Serve,
+}
+
+/// How a sidecar reaches the operator's feed. Signed like everything else here, so nobody can point it elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FeedDocument {
+    /// Scheme, host and port, always https.
+    pub origin: String,
+    /// PEM of the authorities its certificate may be from.
+    pub ca_bundle: String,
 }
 
 /// What to do with calls.

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use url::Url;
 
-use super::document::{Document, DownstreamDocument, FORMAT, PolicyDocument, Serve, ServerDocument};
+use super::document::{
+    Document, DownstreamDocument, FORMAT, FeedDocument, PolicyDocument, Serve, ServerDocument,
+};
 use super::{Bundle, Callers, Downstream, Loaded, Policy, Provider, ScopeRule, Server, Tool};
+use crate::deny::DenyList;
 use crate::ids::{EntryName, ScopeSet};
 
 /// Clock differences above this are refused, seconds (A12).
@@ -75,9 +78,18 @@ impl Bundle {
             identity: document.identity,
             serial: document.serial,
             digest,
+            feed: document.feed.map(feed_of).transpose()?,
+            deny: DenyList::default(),
             serve,
         })
     }
+}
+
+fn feed_of(feed: FeedDocument) -> Result<FeedDocument, LoadError> {
+    let usable = Url::parse(&feed.origin).is_ok_and(|url| {
+        url.scheme() == "https" && url.host_str().is_some() && url.path() == "/" && url.query().is_none()
+    });
+    if usable { Ok(feed) } else { Err(LoadError::Url("feed".to_owned())) }
 }
 
 fn policy_of(document: PolicyDocument) -> Result<Policy, LoadError> {

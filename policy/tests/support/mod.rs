@@ -117,6 +117,7 @@ pub fn document(policy: PolicyDocument) -> Document {
         namespace: "hr".to_owned(),
         identity: "hr-tools".to_owned(),
         serial: 1,
+        feed: None,
         serve: Serve::Policy(Box::new(policy)),
     }
 }

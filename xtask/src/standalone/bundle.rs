@@ -36,6 +36,7 @@ pub(super) fn write(dir: &Path, authority: &str, secret: &Path) -> Result<Vec<St
         namespace: "hr".to_owned(),
         identity: "hr-tools".to_owned(),
         serial: u64::try_from(serial)?,
+        feed: None,
         serve: Serve::Policy(policy),
     };
     let key = KeyPair::generate_for(&rcgen::PKCS_ED25519)?;

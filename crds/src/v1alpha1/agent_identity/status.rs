@@ -32,7 +32,11 @@ pub struct AgentIdentityStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "PodCounts")]
     pub pods: Option<PodCounts>,
-    /// Accepted, ResolvedRefs and Ready.
+    /// What its pods have decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "DecisionCounts")]
+    pub decisions: Option<DecisionCounts>,
+    /// Accepted, BypassClosed, Programmed, Ready and ResolvedRefs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "bounds::conditions")]
     pub conditions: Vec<Condition>,
@@ -97,12 +101,67 @@ pub struct PodCounts {
     /// Of these, without it.
     #[schemars(schema_with = "bounds::count")]
     pub missing: i64,
-    /// Injected with the current revision.
+    /// Injected pods that say they run by the newest bundle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "bounds::count")]
     pub current: Option<i64>,
-    /// Injected with an older revision.
+    /// Injected pods that do not say so: they run by an older one, or do not report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "bounds::count")]
     pub stale: Option<i64>,
+    /// Injected with an older revision: they need a restart to follow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "bounds::count")]
+    pub outdated: Option<i64>,
+}
+
+/// What the identity's pods have decided, all together and each request once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DecisionCounts {
+    /// Since when it is counted.
+    #[schemars(schema_with = "bounds::time")]
+    pub since: Time,
+    /// Whether every request is in: false once a pod ended without telling its last counts.
+    pub complete: bool,
+    /// Calls that were permitted.
+    #[schemars(schema_with = "bounds::counter")]
+    pub allowed: i64,
+    /// Calls that were refused.
+    #[schemars(schema_with = "bounds::counter")]
+    pub denied: i64,
+    /// Calls that went through in stage Audit, though policy refuses them.
+    #[schemars(schema_with = "bounds::counter")]
+    pub would_deny: i64,
+    /// What was not permitted most often, by tool and reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "bounds::entries::<DecisionTally, 10>")]
+    pub top: Vec<DecisionTally>,
+}
+
+/// How often a tool met a verdict for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DecisionTally {
+    /// The tool; none if the request was no call of a tool of the catalogue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "bounds::text::<bounds::Tool>")]
+    pub tool: Option<String>,
+    /// What became of the call.
+    pub verdict: DecisionVerdict,
+    /// Why.
+    #[schemars(schema_with = "bounds::text::<bounds::Reason>")]
+    pub reason: String,
+    /// How often.
+    #[schemars(schema_with = "bounds::counter")]
+    pub count: i64,
+}
+
+/// What became of a call that was not permitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DecisionVerdict {
+    /// Refused.
+    Denied,
+    /// Let through in stage Audit.
+    WouldDeny,
 }

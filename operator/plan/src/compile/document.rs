@@ -221,6 +221,7 @@ fn check_loads(policy: &PolicyDocument) -> Result<(), Problem> {
         namespace: String::new(),
         identity: String::new(),
         serial: u64::MAX,
+        feed: None,
         serve: Serve::Policy(Box::new(policy.clone())),
     };
     let payload =

@@ -46,6 +46,7 @@ pub fn identity_status(
         }),
         injection: Some(InjectionStatus { revision: desired.injection_revision.clone() }),
         pods: Some(desired.pods),
+        decisions: previous.and_then(|status| status.decisions.clone()),
         conditions,
     }
 }
@@ -60,7 +61,7 @@ fn ready(summary: &Summary<'_>) -> ConditionIntent<ReadyReason> {
     READY_CHECKS.iter().find_map(|check| check(summary)).unwrap_or_else(|| {
         let pods = summary.desired.pods;
         let run = if pods.injected == 1 { "1 pod runs".to_owned() } else { format!("{} pods run", pods.injected) };
-        let hint = match pods.stale {
+        let hint = match pods.outdated {
             None | Some(0) => String::new(),
             Some(stale) => {
                 format!(" Injected before the last change: {stale}. Restart them to follow: kubectl rollout restart")

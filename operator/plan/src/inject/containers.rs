@@ -5,19 +5,18 @@ use behalf_crds::v1alpha1::{AgentIdentity, ExtraPort, TransportProtocol};
 use behalf_policy::probe::Probes;
 use behalf_policy::wire;
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, ObjectFieldSelector, Pod,
+    Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, ObjectFieldSelector,
     PodSpec, Probe, SeccompProfile, SecurityContext,
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{Warning, identity_argument, is_ours, others, probes, served, volumes};
+use super::{identity_argument, is_ours, others, probes, volumes};
 use crate::gathered::Settings;
 
 /// The one capability nobody needs without asking: forging packets of other pods.
 const NET_RAW: &str = "NET_RAW";
 const ALL: &str = "ALL";
-/// Where Prometheus configurations commonly look for the port to scrape.
-const ANNOTATION_SCRAPE_PORT: &str = "prometheus.io/port";
+const KEY_ARGUMENT: &str = "--bundle-key=";
 
 /// The redirect and the sidecar, in the order in which they run.
 pub(super) fn ours(identity: &AgentIdentity, settings: &Settings, declared: &Probes) -> Vec<Container> {
@@ -67,7 +66,7 @@ fn sidecar(identity: &AgentIdentity, settings: &Settings, declared: &Probes) -> 
         format!("--namespace={}", metadata.namespace.as_deref().unwrap_or_default()),
         identity_argument(metadata.name.as_deref().unwrap_or_default()),
     ];
-    args.extend(settings.bundle_keys.iter().map(|key| format!("--bundle-key={key}")));
+    args.extend(settings.bundle_keys.iter().map(|key| format!("{KEY_ARGUMENT}{key}")));
     args.extend(settings.nameservers.iter().map(|server| format!("--nameserver={server}")));
     args.push(format!("--cluster-domain={}", settings.cluster_domain));
     args.push("--pod-name=$(POD_NAME)".to_owned());
@@ -175,11 +174,25 @@ pub(super) fn apply(spec: &mut PodSpec, planned: &[Container]) {
     spec.init_containers = Some(planned.iter().map(kept).chain(rest).collect());
 }
 
-/// Whether two containers are the same but for what `LimitRanger` and `AlwaysPullImages` may have set.
+/// Whether two containers are the same but for what `LimitRanger` and `AlwaysPullImages` may have set, and but for trusted
+/// keys that the one there does not pin: while keys change, another replica may still inject the older list.
 pub(super) fn same(there: &Container, planned: &Container) -> bool {
-    let bare =
-        |container: &Container| Container { image_pull_policy: None, resources: None, ..container.clone() };
-    bare(there) == bare(planned)
+    let bare = |container: &Container| Container {
+        image_pull_policy: None,
+        resources: None,
+        args: container.args.as_ref().map(|args| args.iter().filter(|a| !is_key(a)).cloned().collect()),
+        ..container.clone()
+    };
+    let keys = |container: &Container| -> Vec<String> {
+        container.args.iter().flatten().filter(|a| is_key(a)).cloned().collect()
+    };
+    let (pinned, trusted) = (keys(there), keys(planned));
+    let some_of_them = pinned == trusted || !pinned.is_empty() && pinned.iter().all(|key| trusted.contains(key));
+    some_of_them && bare(there) == bare(planned)
+}
+
+fn is_key(argument: &str) -> bool {
+    argument.starts_with(KEY_ARGUMENT)
 }
 
 /// Containers that may forge packets only because nobody said otherwise.
@@ -212,52 +225,4 @@ pub(super) fn drop_net_raw(container: &mut Container) {
         let capabilities = security.capabilities.get_or_insert_default();
         capabilities.drop.get_or_insert_default().push(NET_RAW.to_owned());
     }
-}
-
-/// Ports that the pod declares and the rules close, each with the line that opens it.
-pub(super) fn closed_ports(spec: &PodSpec, identity: &AgentIdentity) -> Vec<Warning> {
-    let ports = served(spec).flat_map(|container| {
-        container.ports.iter().flatten().map(move |port| (container.name.as_str(), port))
-    });
-    ports
-        .map(|(container, port)| (container, port.container_port, port.protocol.as_deref().unwrap_or("TCP")))
-        .filter(|(_, number, protocol)| !stays_open(*number, protocol, identity))
-        .map(|(container, number, protocol)| {
-            closed(&format!("port {number}/{protocol} of container {container}"), number, protocol, identity)
-        })
-        .collect()
-}
-
-/// The port that the usual annotation asks to be scraped, if the rules close it and no container declares it.
-pub(super) fn closed_scrape(pod: &Pod, identity: &AgentIdentity) -> Option<Warning> {
-    let number: i32 = pod.metadata.annotations.as_ref()?.get(ANNOTATION_SCRAPE_PORT)?.parse().ok()?;
-    let declared = |port: &ContainerPort| port.container_port == number;
-    let said =
-        pod.spec.iter().flat_map(served).any(|container| container.ports.iter().flatten().any(declared));
-    let what = format!("port {number}/TCP of the annotation {ANNOTATION_SCRAPE_PORT}");
-    (!said && !stays_open(number, "TCP", identity)).then(|| closed(&what, number, "TCP", identity))
-}
-
-fn closed(what: &str, number: i32, protocol: &str, identity: &AgentIdentity) -> Warning {
-    let name = identity.metadata.name.as_deref().unwrap_or_default();
-    Warning {
-        message: format!(
-            "{what} is closed to everything outside the pod; to leave it open, and not behind Behalf, add to AgentIdentity {name} under spec.servers[0].interception.extraPorts: - {{port: {number}, protocol: {protocol}}}"
-        ),
-    }
-}
-
-fn stays_open(number: i32, protocol: &str, identity: &AgentIdentity) -> bool {
-    let number = i64::from(number);
-    let same = |extra: &ExtraPort| {
-        let declared = match extra.protocol {
-            TransportProtocol::Tcp => "TCP",
-            TransportProtocol::Udp => "UDP",
-            TransportProtocol::Sctp => "SCTP",
-        };
-        extra.port == number && declared == protocol
-    };
-    identity.spec.servers.iter().any(|server| {
-        (server.port == number && protocol == "TCP") || server.interception.extra_ports.iter().any(same)
-    })
 }

@@ -7,7 +7,7 @@ use behalf_crds::names;
 use behalf_policy::probe::{self, Kind, Probe as Declared, Probes, Scheme};
 use behalf_policy::wire;
 use k8s_openapi::api::core::v1::{
-    Container, HTTPGetAction, LifecycleHandler, PodSpec, Probe, TCPSocketAction,
+    Container, GRPCAction, HTTPGetAction, LifecycleHandler, PodSpec, Probe, TCPSocketAction,
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -56,7 +56,7 @@ pub(super) fn collect(spec: &PodSpec) -> Result<Probes, Vec<Refusal>> {
 enum Handler<'a> {
     Http(&'a HTTPGetAction),
     Tcp(&'a TCPSocketAction),
-    Grpc,
+    Grpc(&'a GRPCAction),
 }
 
 fn handlers(container: &Container) -> Vec<(Kind, Handler<'_>)> {
@@ -71,7 +71,7 @@ fn handlers(container: &Container) -> Vec<(Kind, Handler<'_>)> {
         (Kind::PreStop, lifecycle.and_then(|lifecycle| lifecycle.pre_stop.as_ref())),
     ];
     let probes = probes.into_iter().filter_map(|(kind, probe)| Some((kind, of_probe(probe.as_ref()?)?)));
-    // Kubelet does not perform a tcpSocket hook; it stays as it is.
+    // Kubelet runs exec and sleep hooks by itself, and fails a tcpSocket hook wherever it points: they stay as they are.
     let hooks =
         hooks.into_iter().filter_map(|(kind, hook)| Some((kind, Handler::Http(hook?.http_get.as_ref()?))));
     probes.chain(hooks).collect()
@@ -80,7 +80,7 @@ fn handlers(container: &Container) -> Vec<(Kind, Handler<'_>)> {
 fn of_probe(probe: &Probe) -> Option<Handler<'_>> {
     let http = probe.http_get.as_ref().map(Handler::Http);
     let tcp = probe.tcp_socket.as_ref().map(Handler::Tcp);
-    http.or(tcp).or_else(|| probe.grpc.as_ref().map(|_| Handler::Grpc))
+    http.or(tcp).or_else(|| probe.grpc.as_ref().map(Handler::Grpc))
 }
 
 fn read(
@@ -95,12 +95,10 @@ fn read(
         message: format!("the {who} {cause}; {next}"),
     };
     let declared = match handler {
-        Handler::Grpc => {
-            return Err(refuse(
-                "is a gRPC probe, which cannot be moved behind Behalf yet",
-                "use httpGet, tcpSocket or exec",
-            ));
-        }
+        Handler::Grpc(action) => Declared::Grpc {
+            port: port_of(container, &IntOrString::Int(action.port), &who)?,
+            service: action.service.clone().unwrap_or_default(),
+        },
         Handler::Http(action) if **action == moved(&container.name, kind) => {
             let key = probe::key(&container.name, kind);
             before.get(&key).cloned().ok_or_else(|| {
@@ -133,8 +131,7 @@ fn read(
             Declared::Tcp { port: port_of(container, &action.port, &who)? }
         }
     };
-    let (Declared::Http { port, .. } | Declared::Tcp { port }) = &declared;
-    if RESERVED_PORTS.contains(port) {
+    if RESERVED_PORTS.contains(&declared.port()) {
         return Err(refuse("asks a port of Behalf's own", "ask a port of the container itself"));
     }
     Ok(declared)
@@ -192,6 +189,7 @@ pub(super) fn apply(container: &mut Container, declared: &Probes) {
     for (kind, probe) in probes {
         if let (Some(probe), Some(action)) = (probe.as_mut(), ours(kind)) {
             probe.tcp_socket = None;
+            probe.grpc = None;
             probe.http_get = Some(action);
         }
     }

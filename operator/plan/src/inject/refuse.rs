@@ -266,7 +266,7 @@ fn reserved_user(spec: &PodSpec) -> Option<Refusal> {
     Some(refusal(
         RefusalReason::ReservedUser,
         format!(
-            "{who} runs as user {}, which is the sidecar's own; choose another runAsUser",
+            "{who} runs as user {}, which is the sidecar's own; choose another runAsUser in its securityContext",
             wire::SIDECAR_UID
         ),
     ))

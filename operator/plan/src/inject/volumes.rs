@@ -20,31 +20,41 @@ const API_TOKEN_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// the server's; so the file is root's, and the sidecar reads it as one of all. With an `fsGroup`, kubelet narrows it by itself.
 const FILE_MODE: i32 = 0o444;
 
-/// The bundle, a token for each provider, and the empty one.
+/// The bundle, a token for each provider and for the feed, what the namespace denies, and the empty one.
 pub(super) fn volumes(
     identity: &AgentIdentity,
     providers: &BTreeMap<String, IdentityProvider>,
 ) -> Vec<Volume> {
     let name = identity.metadata.name.as_deref().unwrap_or_default();
-    let bundle = Volume {
-        name: names::VOLUME_BUNDLE.to_owned(),
-        config_map: Some(ConfigMapVolumeSource {
-            name: names::bundle_configmap(name),
-            default_mode: Some(FILE_MODE),
-            // No bundle, no start.
-            optional: Some(false),
-            items: None,
-        }),
-        ..Volume::default()
-    };
-    let tokens =
-        provider_names(identity).into_iter().filter_map(|name| Some(token(name, providers.get(name)?)));
+    // No bundle, no start.
+    let bundle = config_map(names::VOLUME_BUNDLE, names::bundle_configmap(name), false);
+    let tokens = provider_names(identity).into_iter().filter_map(|name| {
+        let provider = providers.get(name)?;
+        let seconds = provider.spec.client_authentication.service_account_token.expiration_seconds;
+        Some(token(names::idp_volume(name), token_audience(provider), seconds))
+    });
+    let feed = token(names::VOLUME_FEED.to_owned(), wire::FEED_AUDIENCE, wire::FEED_TOKEN_SECONDS);
+    // Most namespaces deny nothing. What is there can only refuse, so that its absence opens nothing.
+    let deny = config_map(names::VOLUME_DENY, names::CONFIGMAP_DENY.to_owned(), true);
     let empty = Volume {
         name: names::VOLUME_NO_TOKEN.to_owned(),
         empty_dir: Some(EmptyDirVolumeSource::default()),
         ..Volume::default()
     };
-    [bundle].into_iter().chain(tokens).chain([empty]).collect()
+    [bundle].into_iter().chain(tokens).chain([feed, deny, empty]).collect()
+}
+
+fn config_map(volume: &str, name: String, optional: bool) -> Volume {
+    Volume {
+        name: volume.to_owned(),
+        config_map: Some(ConfigMapVolumeSource {
+            name,
+            default_mode: Some(FILE_MODE),
+            optional: Some(optional),
+            items: None,
+        }),
+        ..Volume::default()
+    }
 }
 
 fn provider_names(identity: &AgentIdentity) -> Vec<&str> {
@@ -54,16 +64,15 @@ fn provider_names(identity: &AgentIdentity) -> Vec<&str> {
     names
 }
 
-fn token(name: &str, provider: &IdentityProvider) -> Volume {
-    let token = &provider.spec.client_authentication.service_account_token;
+fn token(volume: String, audience: &str, seconds: i64) -> Volume {
     Volume {
-        name: names::idp_volume(name),
+        name: volume,
         projected: Some(ProjectedVolumeSource {
             default_mode: Some(FILE_MODE),
             sources: Some(vec![VolumeProjection {
                 service_account_token: Some(ServiceAccountTokenProjection {
-                    audience: Some(token_audience(provider).to_owned()),
-                    expiration_seconds: Some(token.expiration_seconds),
+                    audience: Some(audience.to_owned()),
+                    expiration_seconds: Some(seconds),
                     path: wire::TOKEN_FILE.to_owned(),
                 }),
                 ..VolumeProjection::default()
@@ -79,7 +88,9 @@ pub(super) fn sidecar_mounts(identity: &AgentIdentity) -> Vec<VolumeMount> {
     let tokens = provider_names(identity)
         .into_iter()
         .map(|name| mount(names::idp_volume(name), format!("{}/{name}", wire::CREDENTIALS_DIR)));
-    [bundle].into_iter().chain(tokens).chain([no_token_mount()]).collect()
+    let feed = mount(names::VOLUME_FEED.to_owned(), wire::FEED_DIR.to_owned());
+    let deny = mount(names::VOLUME_DENY.to_owned(), wire::DENY_DIR.to_owned());
+    [bundle].into_iter().chain(tokens).chain([feed, deny, no_token_mount()]).collect()
 }
 
 /// The empty volume at the place of an API token.

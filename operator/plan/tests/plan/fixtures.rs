@@ -161,7 +161,8 @@ pub(crate) fn plan(gathered: &Gathered) -> Desired {
 }
 
 pub(crate) fn document(serve: Serve, serial: u64) -> Document {
-    behalf_plan::next_document("hr", "hr-tools", serve, None, serial).expect("a first document is always new")
+    behalf_plan::next_document("hr", "hr-tools", serve, None, None, serial)
+        .expect("a first document is always new")
 }
 
 pub(crate) fn load(serve: Serve) -> Bundle {

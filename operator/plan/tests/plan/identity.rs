@@ -333,14 +333,14 @@ fn what_does_not_fit_into_a_config_map_is_refused() {
 #[test]
 fn the_serial_never_goes_back_and_an_unchanged_bundle_is_not_written() {
     let last = document(tombstone(), 1000);
-    assert_eq!(next_document("hr", "hr-tools", tombstone(), Some(&last), 2000), None);
+    assert_eq!(next_document("hr", "hr-tools", tombstone(), None, Some(&last), 2000), None);
     let other = Serve::RefuseAll { reason: RefuseAllReason::IdentityNotAccepted };
     let next = |now| {
-        next_document("hr", "hr-tools", other.clone(), Some(&last), now).map(|document| document.serial)
+        next_document("hr", "hr-tools", other.clone(), None, Some(&last), now).map(|document| document.serial)
     };
     assert_eq!(next(2000), Some(2000));
     assert_eq!(next(10), Some(1001), "a clock that went back");
-    let foreign = next_document("hr", "other", tombstone(), Some(&last), 10);
+    let foreign = next_document("hr", "other", tombstone(), None, Some(&last), 10);
     assert_eq!(foreign.map(|document| document.serial), Some(1001), "another identity's bundle is rewritten");
 }
 
