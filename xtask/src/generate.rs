@@ -1,5 +1,6 @@
 //! `cargo xtask gen`: files that are made from others of the project, kept in the repository so that they can be read and installed as they are.
 mod definitions;
+mod readme;
 mod reference;
 mod snapshots;
 pub mod values;
@@ -49,7 +50,7 @@ pub fn run() -> Result<()> {
     let steps = Steps::new("cargo xtask gen");
     let root = images::workspace()?;
     // Snapshots show the chart with the schema beside it, so what is made from types is in place before helm reads it.
-    let made = from_types()?;
+    let made = from_sources(&root)?;
     let mut count =
         write(&steps, &root, &changes(&root, &made)?, |path| !path.starts_with(snapshots::FOLDER))?;
     let made = everything_else(&steps, &root, made)?;
@@ -63,15 +64,16 @@ pub fn run() -> Result<()> {
 /// # Errors
 /// As [`run`].
 pub fn everything(steps: &Steps, root: &Path) -> Result<Vec<File>> {
-    let made = from_types()?;
+    let made = from_sources(root)?;
     everything_else(steps, root, made)
 }
 
-fn from_types() -> Result<Vec<File>> {
+fn from_sources(root: &Path) -> Result<Vec<File>> {
     let mut made = definitions::files()?;
     let pages = reference::pages(&made)?;
     made.extend(pages);
     made.push(values::schema_file()?);
+    made.push(readme::file(root)?);
     Ok(made)
 }
 
