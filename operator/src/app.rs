@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use behalf_crds::names;
 use behalf_plan::Settings;
 use bytes::Bytes;
@@ -24,16 +25,18 @@ use crate::args::{Args, Command, Role, RunArgs};
 use crate::certs::serving::{Serving, provider};
 use crate::certs::{Certificates, service_names};
 use crate::check;
-use crate::clock::Clock;
+use crate::clock::{Clock, Monotonic};
 use crate::health::{Pending, Readiness};
 use crate::http_server::{Handler, Server, respond, text};
 use crate::kube_io::apply::Apply;
-use crate::kube_io::caches::Caches;
+use crate::kube_io::caches::{Caches, Change};
 use crate::kube_io::events::Events;
 use crate::kube_io::gather::Gather;
+use crate::kube_io::lease::{self, Candidate, Election, Leadership};
 use crate::kube_io::secrets::Secrets;
 use crate::kube_io::status::Statuses;
 use crate::kube_io::webhook_config::WebhookConfiguration;
+use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::reconcile::{self, Context};
 use crate::resolv_conf;
@@ -48,6 +51,8 @@ const CHANGES: usize = 1024;
 const PARAMETERS_RECHECK: Duration = Duration::from_mins(10);
 /// How soon a failed write of them is repeated.
 const PARAMETERS_RETRY: Duration = Duration::from_secs(5);
+/// How long the writer may take to stop after the Lease was lost: nobody else has it before.
+const STOP_WRITING: Duration = Duration::from_secs(5);
 /// Key of the Secret under which the signing keys lie.
 const SIGNING_KEYS: &str = "keys.json";
 
@@ -107,25 +112,49 @@ pub async fn run(args: RunArgs, client: Client, end: impl Future<Output = ()>) -
     let keys = Arc::new(signing_keys(&keys).await?);
     tracing::info!(?keys, "loaded the signing keys");
     drop(pending);
-    let settings = Arc::new(settings(&args, &keys)?);
+    let settings = Live::fixed(Arc::new(settings(&args, &keys)?));
+    let keys = Live::fixed(keys);
     let (caches, writers) = Caches::new();
-    let gather = Gather::new(client.clone(), caches.clone(), Arc::clone(&keys));
-    let parts = Parts { args, client, metrics, readiness, stop, settings, gather, keys };
+    let gather = Gather::new(client.clone(), caches.clone(), keys.clone());
+    let reconciles = args.roles.contains(&Role::Reconcile);
+    let (election, leadership) = election(&args, &client, &metrics, reconciles)?;
+    let parts = Parts { args, client, metrics, readiness, stop, settings, gather, keys, leadership };
 
     let (sender, changes) = mpsc::channel(CHANGES);
-    let reconciles = parts.args.roles.contains(&Role::Reconcile);
     let watched = reconciles.then_some(sender);
     writers.watch(&parts.client, &caches, watched, &parts.metrics, &parts.stop, &mut tasks);
-    let pending = parts.readiness.wait_for("caches");
+    tasks.spawn(filled(caches, parts.readiness.wait_for("caches"), parts.stop.clone()));
     if reconciles {
-        parts.reconcile(changes, pending, &mut tasks);
-    } else {
-        tasks.spawn(filled(caches, pending, parts.stop.clone()));
+        parts.reconcile(changes, &mut tasks);
     }
     if parts.args.roles.contains(&Role::Webhook) {
         parts.webhook(&mut tasks).await?;
     }
-    supervise(tasks, parts.stop, end).await
+    supervise(tasks, parts.stop, election, end).await
+}
+
+/// The Lease. A process that does not reconcile only looks who leads.
+fn election(
+    args: &RunArgs,
+    client: &Client,
+    metrics: &Arc<Metrics>,
+    candidate: bool,
+) -> anyhow::Result<(Election, Leadership)> {
+    let name = args.pod_name.clone().map_or_else(unique_name, Ok)?;
+    let who = Candidate {
+        holder: lease::holder(&name, args.pod_ip),
+        candidate,
+        wall: Clock::System,
+        clock: Monotonic::System,
+    };
+    Ok(Election::new(client.clone(), &args.namespace, who, Arc::clone(metrics)))
+}
+
+/// Of a process outside a pod: two of them must not take themselves for one.
+fn unique_name() -> anyhow::Result<String> {
+    let mut bytes = [0; 8];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| anyhow!("the system gives no randomness"))?;
+    Ok(format!("behalf-operator-{:016x}", u64::from_be_bytes(bytes)))
 }
 
 /// What the roles are made of.
@@ -135,33 +164,37 @@ struct Parts {
     metrics: Arc<Metrics>,
     readiness: Readiness,
     stop: CancellationToken,
-    settings: Arc<Settings>,
+    settings: Live<Settings>,
     gather: Gather,
-    keys: Arc<SigningKeys>,
+    keys: Live<SigningKeys>,
+    leadership: Leadership,
 }
 
 impl Parts {
-    fn reconcile(
-        &self,
-        changes: mpsc::Receiver<crate::kube_io::caches::Change>,
-        pending: Pending,
-        tasks: &mut JoinSet<()>,
-    ) {
-        let apply = Apply::new(self.client.clone(), Arc::clone(&self.metrics));
-        let parameters = parameters(&self.args, &self.settings);
+    fn reconcile(&self, changes: mpsc::Receiver<Change>, tasks: &mut JoinSet<()>) {
+        let leadership = self.leadership.clone();
+        let apply = Apply::new(self.client.clone(), leadership.clone(), Arc::clone(&self.metrics));
+        let parameters = parameters(&self.args, &self.settings.current());
         let namespace = self.args.namespace.clone();
-        tasks.spawn(keep_parameters(apply.clone(), namespace, parameters, self.stop.clone()));
+        tasks.spawn(keep_parameters(
+            apply.clone(),
+            namespace,
+            parameters,
+            leadership.clone(),
+            self.stop.clone(),
+        ));
         let context = Context {
             gather: self.gather.clone(),
             apply,
             statuses: Statuses::new(self.client.clone(), Arc::clone(&self.metrics)),
             events: Events::new(self.client.clone(), self.args.pod_name.clone(), Arc::clone(&self.metrics)),
-            keys: Arc::clone(&self.keys),
-            settings: Arc::clone(&self.settings),
+            keys: self.keys.clone(),
+            settings: self.settings.clone(),
+            leadership: leadership.clone(),
             clock: Clock::System,
             metrics: Arc::clone(&self.metrics),
         };
-        tasks.spawn(reconcile::run(Arc::new(context), changes, pending, self.stop.clone()));
+        tasks.spawn(lead(Arc::new(context), changes, leadership, self.stop.clone()));
     }
 
     async fn webhook(&self, tasks: &mut JoinSet<()>) -> anyhow::Result<()> {
@@ -172,7 +205,7 @@ impl Parts {
         let server = server.with_tls(serving.server_config()?);
         let (authorities, trusted) = watch::channel(None);
         let secrets = Secrets::new(self.client.clone(), namespace, names::MANAGER_WEBHOOK_CERTS);
-        let mut hosts = service_names(webhook_service, namespace, &self.settings.cluster_domain);
+        let mut hosts = service_names(webhook_service, namespace, &self.settings.current().cluster_domain);
         hosts.extend(webhook_host.iter().cloned());
         let certificates = Certificates {
             secrets: secrets.clone(),
@@ -192,7 +225,7 @@ impl Parts {
         );
         tasks.spawn(configuration.keep(trusted, self.stop.clone()));
         let webhook = Webhook {
-            mutate: Mutate::new(self.gather.clone(), Arc::clone(&self.settings), Arc::clone(&self.metrics)),
+            mutate: Mutate::new(self.gather.clone(), self.settings.clone(), Arc::clone(&self.metrics)),
             readiness: self.readiness.clone(),
             metrics: Arc::clone(&self.metrics),
         };
@@ -201,19 +234,60 @@ impl Parts {
     }
 }
 
-/// Waits for the end, or for a part that ends by itself: then the process ends, and is started again whole.
+/// Reconciles while this replica leads. Word of changes is taken all along, since those who bring it wait for us; who
+/// begins to lead looks at everything anyway. Ends when told to, or when the writer cannot be stopped: then the process
+/// has to end.
+async fn lead(
+    context: Arc<Context>,
+    mut changes: mpsc::Receiver<Change>,
+    mut leadership: Leadership,
+    stop: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = leadership.gained() => {}
+            change = changes.recv() => if change.is_none() { return } else { continue },
+        }
+        tracing::info!("leading: reconciling everything");
+        let term = stop.child_token();
+        let mut writer = pin!(reconcile::run(Arc::clone(&context), &mut changes, term.clone()));
+        tokio::select! {
+            () = &mut writer => return,
+            () = leadership.lost() => {}
+        }
+        tracing::warn!("not leading any more: nothing is written from now on");
+        term.cancel();
+        if tokio::time::timeout(STOP_WRITING, writer).await.is_err() {
+            tracing::error!("the writer cannot be stopped");
+            return;
+        }
+    }
+}
+
+/// Waits for the end, or for a part that ends by itself: then the process ends, and is started again whole. The Lease is
+/// kept until nothing else is left that writes, then given back.
 async fn supervise(
     mut tasks: JoinSet<()>,
     stop: CancellationToken,
+    election: Election,
     end: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
+    let resign = CancellationToken::new();
+    let mut election = tokio::spawn(election.keep(resign.clone()));
     let ended = tokio::select! {
         () = end => None,
         ended = tasks.join_next() => ended,
+        ended = &mut election => Some(ended),
     };
     tracing::info!("stopping");
     stop.cancel();
     while tasks.join_next().await.is_some() {}
+    resign.cancel();
+    if !election.is_finished() {
+        // It says itself what went wrong.
+        let _ = election.await;
+    }
     match ended {
         None => Ok(()),
         Some(Ok(())) => bail!("a part of the operator ended"),
@@ -302,9 +376,14 @@ async fn keep_parameters(
     apply: Apply,
     namespace: String,
     parameters: BTreeMap<String, String>,
+    mut leadership: Leadership,
     stop: CancellationToken,
 ) {
     loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = leadership.gained() => {}
+        }
         let wait = match apply.admission_parameters(&namespace, parameters.clone()).await {
             Ok(_) => PARAMETERS_RECHECK,
             Err(error) => {

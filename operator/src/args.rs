@@ -1,6 +1,6 @@
 //! Flags, each with its twin in the environment.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use behalf_crds::names;
@@ -29,7 +29,8 @@ pub enum Command {
 /// What a process of the operator does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Role {
-    /// Write bundles, statuses and the parameters of the admission policies. One process at a time.
+    /// Write bundles, statuses and the parameters of the admission policies. As many as you like: one of them holds the
+    /// Lease and writes, the others wait for it.
     Reconcile,
     /// Answer the API server. As many as you like.
     Webhook,
@@ -44,6 +45,9 @@ pub struct RunArgs {
     /// Name of the operator's pod, for Events.
     #[arg(long, env = "POD_NAME")]
     pub pod_name: Option<String>,
+    /// Address of the operator's pod, by which other replicas reach the one that leads.
+    #[arg(long, env = "POD_IP")]
+    pub pod_ip: Option<IpAddr>,
     /// What this process does.
     #[arg(long, env = "BEHALF_ROLES", value_delimiter = ',', default_values = ["reconcile", "webhook"])]
     pub roles: Vec<Role>,
@@ -143,6 +147,7 @@ mod tests {
             let expected = match flag.get_id().as_str() {
                 "namespace" => "POD_NAMESPACE".to_owned(),
                 "pod_name" => "POD_NAME".to_owned(),
+                "pod_ip" => "POD_IP".to_owned(),
                 id => format!("BEHALF_{}", id.to_uppercase()),
             };
             assert_eq!(twin, Some(expected));

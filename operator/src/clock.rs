@@ -1,9 +1,12 @@
 //! The time of day, read in one place and handed on as a value.
 
-use std::time::SystemTime;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
+use rustix::time::{ClockId, clock_gettime};
 use time::OffsetDateTime;
 
 /// Where the time comes from.
@@ -40,10 +43,32 @@ impl Clock {
         }
     }
 
-    fn timestamp(self) -> Timestamp {
+    /// Now, as exactly as it is known.
+    #[must_use]
+    pub fn timestamp(self) -> Timestamp {
         match self {
             Self::System => Timestamp::now(),
             Self::Fixed(at) => at,
+        }
+    }
+}
+
+/// Time that only goes forward, for how long something is ago. Unlike `Instant` it also goes on while the machine sleeps.
+#[derive(Clone, Debug)]
+pub enum Monotonic {
+    /// The system's (`CLOCK_BOOTTIME`).
+    System,
+    /// Set by hand, in milliseconds, for tests.
+    Manual(Arc<AtomicU64>),
+}
+
+impl Monotonic {
+    /// Since some moment in the past, always the same one.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        match self {
+            Self::System => Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default(),
+            Self::Manual(millis) => Duration::from_millis(millis.load(Ordering::Acquire)),
         }
     }
 }

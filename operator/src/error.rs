@@ -1,6 +1,6 @@
 //! Why a pass of the reconciler did not end well, and whether to try again.
 
-use crate::kube_io;
+use crate::kube_io::{self, WriteError};
 use crate::reconcile::queue::Next;
 use crate::signing::SigningError;
 
@@ -14,6 +14,14 @@ pub enum ReconcileError {
         doing: &'static str,
         /// Why it failed.
         source: kube::Error,
+    },
+    /// Something cannot be written.
+    #[error("{doing}: {source}")]
+    Write {
+        /// What was being done.
+        doing: &'static str,
+        /// Why it failed.
+        source: WriteError,
     },
     /// The bundle cannot be signed.
     #[error(transparent)]
@@ -35,11 +43,17 @@ impl ReconcileError {
         move |source| Self::Api { doing, source }
     }
 
+    /// The same for a write that only the leader may do.
+    pub fn write(doing: &'static str) -> impl FnOnce(WriteError) -> Self {
+        move |source| Self::Write { doing, source }
+    }
+
     /// Closed reason, for metrics and records.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Api { source, .. } => kube_io::reason(source),
+            Self::Write { source, .. } => source.reason(),
             Self::Signing(error) => error.reason(),
             Self::NotStored => "BundleNotStored",
             Self::Contended => "BundleContended",
@@ -51,7 +65,9 @@ impl ReconcileError {
     #[must_use]
     pub fn next(&self) -> Next {
         match self {
-            Self::Api { .. } | Self::NotStored | Self::Contended | Self::Lagging => Next::Retry,
+            Self::Api { .. } | Self::Write { .. } | Self::NotStored | Self::Contended | Self::Lagging => {
+                Next::Retry
+            }
             // The same objects would give the same bundle.
             Self::Signing(_) => Next::AwaitChange,
         }

@@ -21,8 +21,10 @@
 //!
 //! | resource | verbs | caller |
 //! |---|---|---|
+//! | `coordination.k8s.io` `leases` | create | [`lease`] |
+//! | `coordination.k8s.io` `leases`, ours by name | get, update | [`lease`] |
 //! | core `secrets` | create | [`secrets`] |
-//! | core `secrets`, our two by name | get, update | [`secrets`] |
+//! | core `secrets`, our two by name | get, list, watch, update | [`secrets`] |
 //! | core `configmaps`, the admission parameters by name | get, create, patch (applying one that is not there needs create) | [`apply`] |
 //!
 //! The chart's test, under an account of its own, reads the group of our kinds (which every account may), the
@@ -34,9 +36,49 @@ pub mod caches;
 pub mod events;
 pub mod gather;
 pub mod installed;
+pub mod lease;
 pub mod secrets;
 pub mod status;
 pub mod webhook_config;
+
+/// A write that was not sent: this replica does not hold the Lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this replica does not hold the Lease")]
+pub struct NotLeading;
+
+/// Why a write that only the leader may do was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// It was not sent.
+    #[error(transparent)]
+    NotLeading(#[from] NotLeading),
+    /// The API server refused it, or cannot be asked.
+    #[error(transparent)]
+    Api(#[from] kube::Error),
+}
+
+impl WriteError {
+    /// Whether the object is not what the writer saw.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Api(error) if is_conflict(error))
+    }
+
+    /// Whether there is no such object.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Api(error) if is_not_found(error))
+    }
+
+    /// Closed reason, for metrics and records.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NotLeading(_) => "NotLeading",
+            Self::Api(error) => reason(error),
+        }
+    }
+}
 
 /// Whether the API server refused a write because the object is not what the writer saw (HTTP 409).
 #[must_use]

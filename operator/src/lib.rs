@@ -12,6 +12,7 @@ pub mod error;
 pub mod health;
 pub mod http_server;
 pub mod kube_io;
+pub mod live;
 pub mod metrics;
 pub mod reconcile;
 pub mod resolv_conf;

@@ -96,6 +96,8 @@ pub struct Metrics {
     pub queue: Gauge<u64, AtomicU64>,
     /// Watches that failed and were started again.
     pub watch_failures: Counter,
+    /// Whether this replica holds the Lease: 1 or 0.
+    pub leader: Gauge,
 }
 
 impl Default for Metrics {
@@ -111,6 +113,7 @@ impl Default for Metrics {
             certificate_expiry: Gauge::default(),
             queue: Gauge::default(),
             watch_failures: Counter::default(),
+            leader: Gauge::default(),
         };
         let registry = &mut metrics.registry;
         registry.register("reconciles", "Reconciliations by kind and outcome", metrics.reconciles.clone());
@@ -136,6 +139,7 @@ impl Default for Metrics {
         );
         registry.register("queue_length", "Objects waiting to be reconciled", metrics.queue.clone());
         registry.register("watch_failures", "Watches that failed", metrics.watch_failures.clone());
+        registry.register("leader", "Whether this replica holds the Lease", metrics.leader.clone());
         metrics
     }
 }

@@ -1,8 +1,8 @@
 //! The reconciler: gather → plan → apply → status, for one object at a time.
 //!
 //! Everything decided here is decided by the plan; this module knows the order of the steps, what depends on what, and
-//! when to try again. It is the only writer of bundles and statuses: one process at a time may run it (the place for the
-//! Lease is [`run`]'s caller, which starts it when it holds the Lease and ends the process when it loses it).
+//! when to try again. It is the only writer of bundles and statuses: only the replica that holds the Lease runs it. The
+//! caller of [`run`] starts it when the Lease was gained and stops it when it was lost.
 
 pub mod agent_identity;
 mod bundle;
@@ -13,6 +13,7 @@ pub mod triggers;
 mod unreadable;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use behalf_plan::Settings;
 use tokio::sync::mpsc;
@@ -22,12 +23,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::error::ReconcileError;
-use crate::health::Pending;
 use crate::kube_io::apply::Apply;
 use crate::kube_io::caches::Change;
 use crate::kube_io::events::Events;
 use crate::kube_io::gather::Gather;
+use crate::kube_io::lease::Leadership;
 use crate::kube_io::status::Statuses;
+use crate::live::Live;
 use crate::metrics::{Kind, Metrics, Reconciled};
 use crate::signing::SigningKeys;
 use queue::{Next, Queue};
@@ -47,27 +49,26 @@ pub struct Context {
     /// Writes Events.
     pub events: Events,
     /// Signs bundles.
-    pub keys: Arc<SigningKeys>,
+    pub keys: Live<SigningKeys>,
     /// What plans depend on.
-    pub settings: Arc<Settings>,
+    pub settings: Live<Settings>,
+    /// Whether this replica may write. Writers ask it themselves, immediately before they send.
+    pub leadership: Leadership,
     /// The time.
     pub clock: Clock,
     /// Counts.
     pub metrics: Arc<Metrics>,
 }
 
-/// Reconciles whatever changes, until told to stop or until nobody tells of changes any more. `pending` is done when the
-/// copies were filled for the first time.
-pub async fn run(
-    context: Arc<Context>,
-    mut changes: mpsc::Receiver<Change>,
-    pending: Pending,
-    stop: CancellationToken,
-) {
-    if !filled(&context, &mut changes, &stop).await {
+/// How long a pass that has begun may go on when it is told to stop: to end its write.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Reconciles whatever changes, and everything at first, until told to stop or until nobody tells of changes any more.
+/// When it returns nothing is written any more.
+pub async fn run(context: Arc<Context>, changes: &mut mpsc::Receiver<Change>, stop: CancellationToken) {
+    if !filled(&context, changes, &stop).await {
         return;
     }
-    drop(pending);
     let (mut queue, mut passes) = (Queue::default(), JoinSet::new());
     let caches = context.gather.caches().clone();
     for key in triggers::keys(&caches, &Change::Everything) {
@@ -103,8 +104,10 @@ pub async fn run(
             () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
         }
     }
-    // A pass that has begun to write ends its write.
-    while passes.join_next().await.is_some() {}
+    let ended = async { while passes.join_next().await.is_some() {} };
+    if tokio::time::timeout(GRACE, ended).await.is_err() {
+        passes.shutdown().await;
+    }
 }
 
 /// Takes word of changes while the copies fill up, since those who bring it wait for us. All of it is looked at later.

@@ -9,6 +9,8 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Client, Error};
 
+use super::WriteError;
+use super::lease::Leadership;
 use crate::metrics::{Metrics, Object};
 
 /// Field manager of the parameters of the admission policies.
@@ -18,14 +20,15 @@ const MANAGER_ADMISSION: &str = "behalf/admission";
 #[derive(Clone)]
 pub struct Apply {
     client: Client,
+    leadership: Leadership,
     metrics: Arc<Metrics>,
 }
 
 impl Apply {
-    /// Writes with this client.
+    /// Writes with this client, as long as this replica leads.
     #[must_use]
-    pub fn new(client: Client, metrics: Arc<Metrics>) -> Self {
-        Self { client, metrics }
+    pub fn new(client: Client, leadership: Leadership, metrics: Arc<Metrics>) -> Self {
+        Self { client, leadership, metrics }
     }
 
     /// Puts a signed bundle in place of `seen`, what the writer knows to be there. Returns what the server made of it.
@@ -34,23 +37,25 @@ impl Apply {
     /// while creating, like applying with a resource version, is refused (HTTP 409).
     ///
     /// # Errors
-    /// The API server refuses; a conflict means that `seen` is out of date.
+    /// We do not lead, or the API server refuses; a conflict means that `seen` is out of date.
     pub async fn bundle(
         &self,
         namespace: &str,
         identity: &str,
         signed: String,
         seen: Option<&ConfigMap>,
-    ) -> Result<ConfigMap, Error> {
+    ) -> Result<ConfigMap, WriteError> {
         let api = Api::<ConfigMap>::namespaced(self.client.clone(), namespace);
         let mut object = bundle_object::config_map(namespace, identity, signed);
         let written = if let Some(seen) = seen {
             object.metadata.resource_version.clone_from(&seen.metadata.resource_version);
             object.metadata.uid.clone_from(&seen.metadata.uid);
             let parameters = PatchParams::apply(names::MANAGER_BUNDLE).force();
+            self.leadership.fence()?;
             api.patch(&names::bundle_configmap(identity), &parameters, &Patch::Apply(&object)).await?
         } else {
             let manager = Some(names::MANAGER_BUNDLE.to_owned());
+            self.leadership.fence()?;
             api.create(&PostParams { field_manager: manager, ..PostParams::default() }, &object).await?
         };
         self.metrics.wrote(Object::Bundle);
@@ -66,21 +71,22 @@ impl Apply {
         api.get_opt(&names::bundle_configmap(identity)).await
     }
 
-    /// Writes the parameters of the admission policies unless they are there already; whether it wrote.
+    /// Writes the parameters of the admission policies unless they are there already; whether it wrote. The first time
+    /// they are created, later applied over the version that was read: either is refused if somebody else came between.
     ///
     /// # Errors
-    /// The API server refuses.
+    /// We do not lead, or the API server refuses.
     pub async fn admission_parameters(
         &self,
         namespace: &str,
         data: BTreeMap<String, String>,
-    ) -> Result<bool, Error> {
+    ) -> Result<bool, WriteError> {
         let api = Api::<ConfigMap>::namespaced(self.client.clone(), namespace);
         let held = api.get_opt(names::CONFIGMAP_TRUST).await?;
-        if held.is_some_and(|held| held.data.as_ref() == Some(&data)) {
+        if held.as_ref().is_some_and(|held| held.data.as_ref() == Some(&data)) {
             return Ok(false);
         }
-        let object = ConfigMap {
+        let mut object = ConfigMap {
             metadata: ObjectMeta {
                 name: Some(names::CONFIGMAP_TRUST.to_owned()),
                 namespace: Some(namespace.to_owned()),
@@ -98,8 +104,17 @@ impl Apply {
             data: Some(data),
             ..ConfigMap::default()
         };
-        let parameters = PatchParams::apply(MANAGER_ADMISSION).force();
-        api.patch(names::CONFIGMAP_TRUST, &parameters, &Patch::Apply(&object)).await?;
+        if let Some(held) = held {
+            object.metadata.resource_version = held.metadata.resource_version;
+            object.metadata.uid = held.metadata.uid;
+            let parameters = PatchParams::apply(MANAGER_ADMISSION).force();
+            self.leadership.fence()?;
+            api.patch(names::CONFIGMAP_TRUST, &parameters, &Patch::Apply(&object)).await?;
+        } else {
+            let manager = Some(MANAGER_ADMISSION.to_owned());
+            self.leadership.fence()?;
+            api.create(&PostParams { field_manager: manager, ..PostParams::default() }, &object).await?;
+        }
         self.metrics.wrote(Object::AdmissionParameters);
         Ok(true)
     }

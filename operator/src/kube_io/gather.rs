@@ -16,6 +16,7 @@ use kube::{Client, Error, Resource};
 use serde::Deserialize;
 
 use super::caches::{Caches, GuardedCatalog, GuardedIdentity, GuardedProvider};
+use crate::live::Live;
 use crate::signing::{SigningKeys, payload_digest};
 
 /// Reads.
@@ -23,7 +24,7 @@ use crate::signing::{SigningKeys, payload_digest};
 pub struct Gather {
     client: Client,
     caches: Caches,
-    keys: Arc<SigningKeys>,
+    keys: Live<SigningKeys>,
 }
 
 /// The bundle object of an identity, as far as it can be read.
@@ -52,7 +53,7 @@ impl SeenBundle {
 impl Gather {
     /// Reads from `caches`, and with `client` what they do not hold. Bundles are verified with `keys`.
     #[must_use]
-    pub fn new(client: Client, caches: Caches, keys: Arc<SigningKeys>) -> Self {
+    pub fn new(client: Client, caches: Caches, keys: Live<SigningKeys>) -> Self {
         Self { client, caches, keys }
     }
 
@@ -93,14 +94,13 @@ impl Gather {
         let Some(text) = object.as_deref().and_then(bundle_object::signed) else {
             return SeenBundle { object, ..SeenBundle::default() };
         };
-        let last = self
-            .keys
+        let keys = self.keys.current();
+        let last = keys
             .open(text)
             .ok()
             .map(|(payload, document)| LastBundle { document, digest: payload_digest(&payload) });
         let passed_serial = if last.is_none() { unverified_serial(text) } else { None };
-        let intact =
-            last.is_some() && self.keys.all_signed(text) && object.as_deref().is_some_and(is_labelled);
+        let intact = last.is_some() && keys.all_signed(text) && object.as_deref().is_some_and(is_labelled);
         SeenBundle { object, last, intact, passed_serial }
     }
 

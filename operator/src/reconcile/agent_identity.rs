@@ -50,7 +50,8 @@ async fn serve(
     let mut seen = context.gather.bundle(namespace, name).after(told);
     for _ in 0..ATTEMPTS {
         let gathered = context.gather.everything(object, seen.last.clone()).await;
-        let desired = identity(&gathered.map_err(ReconcileError::api("gather"))?, &context.settings);
+        let desired =
+            identity(&gathered.map_err(ReconcileError::api("gather"))?, &context.settings.current());
         match bundle::write(context, namespace, name, &desired.bundle, &seen).await {
             Ok(Written::Applied(applied)) => {
                 report(context, object, &desired, &applied).await?;

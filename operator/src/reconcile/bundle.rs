@@ -8,7 +8,6 @@ use behalf_policy::bundle::Serve;
 use super::Context;
 use crate::error::ReconcileError;
 use crate::kube_io::gather::SeenBundle;
-use crate::kube_io::{is_conflict, is_not_found};
 
 /// A serial that our signature does not vouch for is heeded only if it is no further ahead than this: else it could use up all serials.
 const PASSED_LEAD_MS: u64 = 24 * 60 * 60 * 1000;
@@ -46,12 +45,12 @@ pub(super) async fn write(
             Ok(Written::Applied(applied(Some(&last))))
         }
         // Gone since it was seen counts as well: what was seen is not there.
-        Err(error) if is_conflict(&error) || (is_not_found(&error) && seen.object.is_some()) => {
+        Err(error) if error.is_conflict() || (error.is_not_found() && seen.object.is_some()) => {
             let now = context.apply.read_bundle(namespace, name).await;
             let now = now.map_err(ReconcileError::api("read the bundle"))?;
             Ok(Written::OutOfDate(Box::new(context.gather.see(now.map(Arc::new)))))
         }
-        Err(error) => Err(ReconcileError::api("write the bundle")(error)),
+        Err(error) => Err(ReconcileError::write("write the bundle")(error)),
     }
 }
 
@@ -71,14 +70,19 @@ fn next_text(
     let last = seen.last.as_ref().map(|last| &last.document);
     let next = match intent {
         BundleIntent::Keep => None,
-        BundleIntent::Write(serve) => {
-            next_document(namespace, name, Serve::clone(serve), None, last, earliest(context.clock.millis(), seen))
-        }
+        BundleIntent::Write(serve) => next_document(
+            namespace,
+            name,
+            Serve::clone(serve),
+            None,
+            last,
+            earliest(context.clock.millis(), seen),
+        ),
     };
     match (next, last) {
-        (Some(next), _) => Ok(Some(context.keys.seal(&next)?)),
+        (Some(next), _) => Ok(Some(context.keys.current().seal(&next)?)),
         // The same bundle: every pod that has it keeps it, and those that pin another of our keys get it too.
-        (None, Some(last)) if !seen.intact => Ok(Some(context.keys.seal(last)?)),
+        (None, Some(last)) if !seen.intact => Ok(Some(context.keys.current().seal(last)?)),
         (None, _) => Ok(None),
     }
 }

@@ -14,6 +14,7 @@ use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview
 
 use super::patch;
 use crate::kube_io::gather::{Gather, readable};
+use crate::live::Live;
 use crate::metrics::{Metrics, Verdict};
 
 /// The HTTP code of a refused pod, as the API server shows it.
@@ -27,7 +28,7 @@ const UNREADABLE: u16 = 422;
 #[derive(Clone)]
 pub struct Mutate {
     gather: Gather,
-    settings: Arc<Settings>,
+    settings: Live<Settings>,
     metrics: Arc<Metrics>,
 }
 
@@ -55,7 +56,7 @@ struct Surroundings {
 impl Mutate {
     /// Plans with `settings` what `gather` finds.
     #[must_use]
-    pub fn new(gather: Gather, settings: Arc<Settings>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(gather: Gather, settings: Live<Settings>, metrics: Arc<Metrics>) -> Self {
         Self { gather, settings, metrics }
     }
 
@@ -118,7 +119,7 @@ impl Mutate {
 
     fn plan_in(&self, pod: &Pod, around: &Surroundings) -> Injection {
         let Surroundings { namespace, identity, providers, services } = around;
-        plan_injection(pod, namespace, identity.as_ref(), providers, services, &self.settings)
+        plan_injection(pod, namespace, identity.as_ref(), providers, services, &self.settings.current())
     }
 
     /// Services of a namespace, for warnings of ports that they target. No copy holds any.

@@ -10,6 +10,7 @@ use behalf_operator::clock::Clock;
 use behalf_operator::health::Readiness;
 use behalf_operator::http_server;
 use behalf_operator::kube_io::secrets::Secrets;
+use behalf_operator::live::Live;
 use behalf_operator::metrics::Metrics;
 use behalf_operator::webhook::mutate::Mutate;
 use behalf_operator::webhook::server::Webhook;
@@ -129,7 +130,11 @@ async fn the_charts_test_sees_what_the_api_server_sees() {
     let (readiness, metrics, stop) =
         (Readiness::default(), Arc::new(Metrics::default()), CancellationToken::new());
     let webhook = Webhook {
-        mutate: Mutate::new(world.gather().await, Arc::clone(&world.settings), Arc::clone(&metrics)),
+        mutate: Mutate::new(
+            world.gather().await,
+            Live::fixed(Arc::clone(&world.settings)),
+            Arc::clone(&metrics),
+        ),
         readiness: readiness.clone(),
         metrics,
     };

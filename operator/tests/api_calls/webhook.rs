@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use behalf_operator::live::Live;
 use behalf_operator::metrics::Metrics;
 use behalf_operator::webhook::mutate::Mutate;
 use http::Method;
@@ -20,7 +21,7 @@ fn review(object: &Value) -> Value {
 }
 
 async fn webhook(world: &World) -> Mutate {
-    Mutate::new(world.gather().await, Arc::clone(&world.settings), Arc::new(Metrics::default()))
+    Mutate::new(world.gather().await, Live::fixed(Arc::clone(&world.settings)), Arc::new(Metrics::default()))
 }
 
 async fn ask(webhook: &Mutate, review: &Value) -> Value {

@@ -7,7 +7,9 @@ use behalf_operator::kube_io::apply::Apply;
 use behalf_operator::kube_io::caches::Caches;
 use behalf_operator::kube_io::events::Events;
 use behalf_operator::kube_io::gather::Gather;
+use behalf_operator::kube_io::lease::Leadership;
 use behalf_operator::kube_io::status::Statuses;
+use behalf_operator::live::Live;
 use behalf_operator::metrics::Metrics;
 use behalf_operator::reconcile::queue::Next;
 use behalf_operator::reconcile::triggers::{self, Key};
@@ -70,18 +72,19 @@ impl World {
         caches.filled().await.unwrap();
         stop.cancel();
         while tasks.join_next().await.is_some() {}
-        Gather::new(self.server.client(), caches, Arc::clone(&self.keys))
+        Gather::new(self.server.client(), caches, Live::fixed(Arc::clone(&self.keys)))
     }
 
     pub fn context(&self, gather: Gather) -> Context {
         let (client, metrics) = (self.server.client(), Arc::new(Metrics::default()));
         Context {
             gather,
-            apply: Apply::new(client.clone(), Arc::clone(&metrics)),
+            apply: Apply::new(client.clone(), Leadership::always(), Arc::clone(&metrics)),
             statuses: Statuses::new(client.clone(), Arc::clone(&metrics)),
             events: Events::new(client, Some("operator-0".into()), Arc::clone(&metrics)),
-            keys: Arc::clone(&self.keys),
-            settings: Arc::clone(&self.settings),
+            keys: Live::fixed(Arc::clone(&self.keys)),
+            settings: Live::fixed(Arc::clone(&self.settings)),
+            leadership: Leadership::always(),
             clock: Clock::Fixed(Timestamp::from_second(self.now).unwrap()),
             metrics,
         }
