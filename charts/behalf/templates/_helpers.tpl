@@ -25,3 +25,21 @@ app.kubernetes.io/component: operator
 {{- define "behalf.operatorUser" -}}
 system:serviceaccount:{{ .Release.Namespace }}:behalf-operator
 {{- end -}}
+
+{{- /* Selectors of policies: pods of enrolled namespaces, and among them those that join an identity. */ -}}
+{{- define "behalf.enrolled" -}}
+namespaceSelector:
+  matchExpressions:
+    - {key: behalf.dev/injection, operator: Exists}
+    - {key: kubernetes.io/metadata.name, operator: NotIn, values: {{ include "behalf.excluded" . }}}
+{{- end -}}
+{{- define "behalf.joined" -}}
+objectSelector:
+  matchExpressions:
+    - {key: behalf.dev/agent-identity, operator: Exists}
+{{- end -}}
+
+{{- /* CEL: a token is asked for by kubelet, for a pod. */ -}}
+{{- define "behalf.kubelet" -}}
+(request.userInfo.username.startsWith('system:node:') && 'system:nodes' in request.userInfo.?groups.orValue([]) && object.spec.?boundObjectRef.?kind.orValue('') == 'Pod')
+{{- end -}}
