@@ -1,6 +1,6 @@
 //! Conditions and Events: from a reason and a sentence to what Kubernetes shows.
 
-use behalf_crds::v1alpha1::{ConditionReason, ConditionStatus, condition, set_condition};
+use behalf_crds::v1alpha1::{ConditionReason, ConditionStatus, ConditionType, condition, set_condition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 /// Longest note of an Event (`events.k8s.io`).
@@ -61,19 +61,26 @@ pub enum EventKind {
 
 /// Reasons of `Ready` that only repeat what another condition says.
 const ECHOES: [&str; 2] = ["NotAccepted", "RefsNotResolved"];
+/// Reasons that every change passes through for about a second.
+const PASSING: [&str; 1] = ["PodsBehind"];
+/// Conditions that are measured: that the first measurement finds everything right is no news.
+const MEASURED: [ConditionType; 2] = [ConditionType::Programmed, ConditionType::BypassClosed];
 
 /// Events for what changed: one for each condition whose status or reason is another than before.
 ///
-/// What is not known yet is no event, and `Ready` does not repeat what another condition of the same moment says.
+/// What is not known yet is no event, nor is what passes by itself, and `Ready` does not repeat what another condition of
+/// the same moment says.
 #[must_use]
 pub fn events(previous: &[Condition], next: &[Condition]) -> Vec<EventIntent> {
     next.iter()
         .filter(|new| {
-            new.status != ConditionStatus::Unknown.as_str() && !ECHOES.contains(&new.reason.as_str())
+            let (unknown, reason) = (new.status == ConditionStatus::Unknown.as_str(), new.reason.as_str());
+            !unknown && !ECHOES.contains(&reason) && !PASSING.contains(&reason)
         })
         .filter(|new| {
             let old = previous.iter().find(|old| old.type_ == new.type_);
-            old.is_none_or(|old| (&old.status, &old.reason) != (&new.status, &new.reason))
+            let changed = old.is_none_or(|old| (&old.status, &old.reason) != (&new.status, &new.reason));
+            changed && !expected(old, new)
         })
         .map(|new| EventIntent {
             kind: if new.status == ConditionStatus::True.as_str() {
@@ -86,4 +93,12 @@ pub fn events(previous: &[Condition], next: &[Condition]) -> Vec<EventIntent> {
             note: new.message.chars().take(MAX_NOTE).collect(),
         })
         .collect()
+}
+
+/// Right at the first measurement, or again after one that could not be made.
+fn expected(old: Option<&Condition>, new: &Condition) -> bool {
+    let measured = MEASURED.iter().any(|type_| type_.as_str() == new.type_);
+    measured
+        && new.status == ConditionStatus::True.as_str()
+        && old.is_none_or(|old| old.status == ConditionStatus::Unknown.as_str())
 }

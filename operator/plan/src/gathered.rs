@@ -7,6 +7,8 @@ use behalf_crds::v1alpha1::{AgentIdentity, IdentityProvider, ScopeCatalog};
 use behalf_policy::bundle::Document;
 use k8s_openapi::api::core::v1::{Namespace, Pod, ResourceRequirements, ServiceAccount};
 
+use crate::reports::Reports;
+
 /// Everything one identity's plan depends on, as it was read.
 #[derive(Clone, Debug)]
 pub struct Gathered {
@@ -26,6 +28,8 @@ pub struct Gathered {
     pub pods: Vec<PodFacts>,
     /// The bundle in its `ConfigMap`, if it is there and a key of ours signed it.
     pub last_bundle: Option<LastBundle>,
+    /// What the pods tell of themselves.
+    pub reports: Reports,
 }
 
 /// A bundle read back from its `ConfigMap` and verified.
@@ -50,6 +54,8 @@ impl LastBundle {
 pub struct PodFacts {
     /// Its name.
     pub name: String,
+    /// Its UID.
+    pub uid: String,
     /// It carries the identity's label.
     pub labelled: bool,
     /// Behalf is inside, for this identity.
@@ -58,8 +64,12 @@ pub struct PodFacts {
     pub service_account: String,
     /// Revision of what was injected.
     pub revision: Option<String>,
+    /// Its containers run: it can tell what it runs by.
+    pub running: bool,
     /// It ended or is about to: it is not counted.
     pub finished: bool,
+    /// It ended: it will tell nothing more.
+    pub ended: bool,
 }
 
 /// What the server answered when the bundle was applied.
@@ -102,19 +112,28 @@ pub struct Settings {
 /// Reads off a pod what the plan needs, as seen from `identity`.
 #[must_use]
 pub fn pod_facts(pod: &Pod, identity: &AgentIdentity) -> PodFacts {
-    let wanted = identity.metadata.name.as_deref().unwrap_or_default();
+    pod_facts_for(pod, identity.metadata.name.as_deref().unwrap_or_default())
+}
+
+/// The same, as seen from the identity called `wanted` in the pod's namespace, whether it is still there or not.
+#[must_use]
+pub fn pod_facts_for(pod: &Pod, wanted: &str) -> PodFacts {
     let label = pod.metadata.labels.iter().flatten().find(|(key, _)| *key == names::LABEL_AGENT_IDENTITY);
     let annotation =
         pod.metadata.annotations.iter().flatten().find(|(key, _)| *key == names::ANNOTATION_INJECTED);
     let spec = pod.spec.as_ref();
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    let ended = matches!(phase, Some("Succeeded" | "Failed"));
     PodFacts {
         name: pod.metadata.name.clone().unwrap_or_default(),
+        uid: pod.metadata.uid.clone().unwrap_or_default(),
         labelled: label.is_some_and(|(_, value)| value == wanted),
         injected: annotation.is_some() && carries_sidecar(pod, wanted),
         service_account: spec.and_then(|spec| spec.service_account_name.clone()).unwrap_or_default(),
         revision: annotation.map(|(_, value)| value.clone()),
-        finished: pod.metadata.deletion_timestamp.is_some() || matches!(phase, Some("Succeeded" | "Failed")),
+        running: phase == Some("Running"),
+        finished: pod.metadata.deletion_timestamp.is_some() || ended,
+        ended,
     }
 }
 

@@ -1,10 +1,13 @@
 //! One identity: what its pods are to run by, and what its status says.
 
+mod heard;
+mod programmed;
 mod status;
 
 use behalf_crds::names;
 use behalf_crds::v1alpha1::{
-    self as crds, AcceptedReason, ConditionType, PodCounts, ReadyReason, ResolvedRefsReason, State,
+    self as crds, AcceptedReason, ConditionType, DecisionCounts, PodCounts, ReadyReason, ResolvedRefsReason,
+    State,
 };
 use behalf_policy::bundle::document::{FORMAT, FeedDocument, PolicyDocument};
 use behalf_policy::bundle::{Bundle, Document, RefuseAllReason, Serve};
@@ -14,6 +17,7 @@ use crate::conditions::ConditionIntent;
 use crate::gathered::{Gathered, Settings};
 use crate::inject;
 
+pub use heard::Heard;
 pub use status::identity_status;
 
 /// What an identity's pods are to run by, and what is to be said of it.
@@ -27,8 +31,18 @@ pub struct Desired {
     pub resolved_refs: ConditionIntent<ResolvedRefsReason>,
     /// Revision of what new pods are given; an older one needs a restart to follow.
     pub injection_revision: String,
-    /// The pods.
+    /// The pods, as far as it does not depend on what they run by.
     pub pods: PodCounts,
+    /// What the injected pods say of themselves, in order of their names.
+    pub heard: Vec<Heard>,
+    /// Nobody listened for long enough yet: what was known before still counts.
+    pub settling: bool,
+    /// What the pods have decided; none: nothing was told yet.
+    pub decisions: Option<DecisionCounts>,
+    /// Namespace of the identity.
+    pub namespace: String,
+    /// Namespace of the operator.
+    pub system_namespace: String,
     /// The stage in effect.
     pub stage: crds::Stage,
     /// The `metadata.generation` all this was computed from.
@@ -62,6 +76,11 @@ pub fn identity(gathered: &Gathered, settings: &Settings) -> Desired {
         resolved_refs: verdict.resolved_refs,
         injection_revision: revision,
         pods,
+        heard: heard::heard(gathered),
+        settling: gathered.reports.settling,
+        decisions: gathered.reports.decisions.clone(),
+        namespace: namespace_of(gathered).to_owned(),
+        system_namespace: settings.system_namespace.clone(),
         stage: gathered.identity.spec.rollout.stage,
         generation: gathered.identity.metadata.generation,
         suspended: gathered.identity.spec.state == State::Suspended,
@@ -232,7 +251,7 @@ fn revision(gathered: &Gathered, settings: &Settings, resolved: &Resolved) -> St
 fn pods(gathered: &Gathered, revision: &str) -> (PodCounts, Option<ConditionIntent<ReadyReason>>) {
     let account = &gathered.identity.spec.service_account_name;
     let mut counts = PodCounts::default();
-    let (mut current, mut stale) = (0_i64, 0_i64);
+    let (mut followed, mut outdated) = (0_i64, 0_i64);
     let mut missing = Vec::new();
     let mut strays = Vec::new();
     for pod in gathered.pods.iter().filter(|pod| !pod.finished) {
@@ -246,14 +265,14 @@ fn pods(gathered: &Gathered, revision: &str) -> (PodCounts, Option<ConditionInte
         if !pod.injected {
             missing.push(pod.name.as_str());
         } else if pod.revision.as_deref() == Some(revision) {
-            current = current.saturating_add(1);
+            followed = followed.saturating_add(1);
         } else {
-            stale = stale.saturating_add(1);
+            outdated = outdated.saturating_add(1);
         }
     }
-    counts.injected = current.saturating_add(stale);
+    counts.injected = followed.saturating_add(outdated);
     counts.missing = counts.matched.saturating_sub(counts.injected);
-    counts.outdated = Some(stale);
+    counts.outdated = Some(outdated);
     missing.sort_unstable();
     strays.sort_unstable();
     (counts, pods_problem(gathered, &counts, &missing, &strays))

@@ -5,6 +5,7 @@
 //! as an argument and what was written comes back as [`Applied`].
 
 pub mod bundle_object;
+pub mod bypass;
 pub mod catalog;
 pub mod compile;
 pub mod conditions;
@@ -15,10 +16,12 @@ pub mod inject;
 mod net;
 mod pem;
 pub mod provider;
+pub mod reports;
 
 pub use catalog::catalog_status;
 pub use conditions::{ConditionIntent, EventIntent, EventKind, events};
-pub use gathered::{Applied, BundleFacts, Gathered, LastBundle, PodFacts, Settings, pod_facts};
+pub use gathered::{Applied, BundleFacts, Gathered, LastBundle, PodFacts, Settings, pod_facts, pod_facts_for};
 pub use identity::{BundleIntent, Desired, identity, identity_status, next_document, tombstone};
 pub use inject::{Injection, Plan, Refusal, RefusalReason, SkipReason, Warning, plan_injection};
 pub use provider::provider_status;
+pub use reports::{Ledger, Reports, Told};

@@ -2,17 +2,19 @@
 
 use behalf_crds::names;
 use behalf_crds::v1alpha1::{
-    AgentIdentityStatus, BundleStatus, InjectionStatus, ReadyReason, RolloutReason, RolloutStatus,
+    AgentIdentityStatus, BundleStatus, ConditionReason as _, ConditionType, InjectionStatus, ReadyReason,
+    RolloutReason, RolloutStatus, find_condition,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::Desired;
+use super::{Desired, heard, programmed};
 use crate::conditions::ConditionIntent;
 use crate::gathered::Applied;
 
 struct Summary<'a> {
     desired: &'a Desired,
     applied: &'a Applied,
+    previous: Option<&'a AgentIdentityStatus>,
 }
 
 /// What the identity's status says, once the server answered for the bundle.
@@ -24,14 +26,17 @@ pub fn identity_status(
     now: &Time,
 ) -> AgentIdentityStatus {
     let mut conditions = previous.map(|status| status.conditions.clone()).unwrap_or_default();
-    let ready = ready(&Summary { desired, applied });
+    let ready = ready(&Summary { desired, applied, previous });
+    let programming = programmed::programming(desired, applied, previous);
     desired.accepted.set(&mut conditions, desired.generation, now);
+    programming.condition.set(&mut conditions, desired.generation, now);
     desired.resolved_refs.set(&mut conditions, desired.generation, now);
     ready.set(&mut conditions, desired.generation, now);
     let before =
         previous.and_then(|status| status.rollout.as_ref()).filter(|before| before.stage == desired.stage);
-    let programmed =
+    let before_that =
         previous.and_then(|status| status.bundle.as_ref()).and_then(|b| b.programmed_digest.clone());
+    let everywhere = programming.condition.is_true();
     AgentIdentityStatus {
         observed_generation: desired.generation,
         rollout: Some(RolloutStatus {
@@ -42,11 +47,11 @@ pub fn identity_status(
         bundle: applied.bundle.as_ref().map(|bundle| BundleStatus {
             digest: bundle.digest.clone(),
             serial: i64::try_from(bundle.serial).ok(),
-            programmed_digest: programmed,
+            programmed_digest: if everywhere { Some(bundle.digest.clone()) } else { before_that },
         }),
         injection: Some(InjectionStatus { revision: desired.injection_revision.clone() }),
-        pods: Some(desired.pods),
-        decisions: previous.and_then(|status| status.decisions.clone()),
+        pods: Some(programming.pods),
+        decisions: desired.decisions.clone().or_else(|| previous.and_then(|status| status.decisions.clone())),
         conditions,
     }
 }
@@ -54,8 +59,16 @@ pub fn identity_status(
 type ReadyCheck = fn(&Summary<'_>) -> Option<ConditionIntent<ReadyReason>>;
 
 /// In this order: the first that fails is what there is to do first.
-const READY_CHECKS: [ReadyCheck; 6] =
-    [not_accepted, refs_not_resolved, not_judged, bundle_not_written, suspended, pods_not_right];
+const READY_CHECKS: [ReadyCheck; 8] = [
+    not_accepted,
+    refs_not_resolved,
+    not_judged,
+    bundle_not_written,
+    suspended,
+    pods_not_right,
+    pods_complain,
+    pods_complained,
+];
 
 fn ready(summary: &Summary<'_>) -> ConditionIntent<ReadyReason> {
     READY_CHECKS.iter().find_map(|check| check(summary)).unwrap_or_else(|| {
@@ -107,4 +120,18 @@ fn suspended(summary: &Summary<'_>) -> Option<ConditionIntent<ReadyReason>> {
 
 fn pods_not_right(summary: &Summary<'_>) -> Option<ConditionIntent<ReadyReason>> {
     summary.desired.pods_problem.clone()
+}
+
+fn pods_complain(summary: &Summary<'_>) -> Option<ConditionIntent<ReadyReason>> {
+    heard::problem(summary.desired)
+}
+
+/// Who has just begun to listen does not take silence for an end of the trouble.
+fn pods_complained(summary: &Summary<'_>) -> Option<ConditionIntent<ReadyReason>> {
+    let Summary { desired, previous, .. } = summary;
+    let awaited = desired.settling && desired.heard.iter().any(heard::Heard::awaited);
+    let before = previous.filter(|_| awaited)?;
+    let ready = find_condition(&before.conditions, ConditionType::Ready)?;
+    let reason = ReadyReason::ALL.iter().copied().find(|it| it.as_str() == ready.reason)?;
+    heard::is_told(reason).then(|| ConditionIntent::new(reason, ready.message.clone()))
 }

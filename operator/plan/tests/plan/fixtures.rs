@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use behalf_crds::v1alpha1::{AgentIdentity, IdentityProvider, ScopeCatalog};
-use behalf_plan::{BundleIntent, Desired, Gathered, LastBundle, PodFacts, Settings};
+use behalf_plan::{BundleIntent, Desired, Gathered, LastBundle, PodFacts, Reports, Settings};
 use behalf_policy::bundle::document::PolicyDocument;
 use behalf_policy::bundle::{Bundle, Document, RefuseAllReason, Serve};
+use behalf_policy::feed::Report;
 use k8s_openapi::api::core::v1::{Namespace, Pod, ResourceRequirements, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::de::DeserializeOwned;
@@ -142,17 +143,21 @@ pub(crate) fn gathered_with(identity: Value, catalog: Value, provider: Value) ->
         )),
         pods: vec![pod_facts("hr-1", true)],
         last_bundle: None,
+        reports: Reports::default(),
     }
 }
 
 pub(crate) fn pod_facts(name: &str, injected: bool) -> PodFacts {
     PodFacts {
         name: name.to_owned(),
+        uid: format!("uid-{name}"),
         labelled: true,
         injected,
         service_account: "hr-mcp".to_owned(),
         revision: None,
+        running: true,
         finished: false,
+        ended: false,
     }
 }
 
@@ -204,4 +209,15 @@ pub(crate) fn pod_value() -> Value {
             "containers": [{"name": "server", "image": "hr:1", "ports": [{"name": "mcp", "containerPort": 8000, "protocol": "TCP"}]}],
         },
     })
+}
+
+/// What a sidecar says that runs by `digest`, one `sha256:…` byte repeated.
+pub(crate) fn report(boot: &str, digest: &str) -> Report {
+    object(json!({
+        "format": 1, "boot": boot, "sequence": 1, "ended": false,
+        "bundle": {"digest": digest, "serial": 7}, "rejected": null, "squatted": [], "listeners": [],
+        "moreListeners": false, "credentialsMissing": [],
+        "decisions": {"allowed": 0, "denied": 0, "wouldDeny": 0, "tallies": []},
+        "scopesUsed": {}, "proofKey": "k".repeat(43),
+    }))
 }

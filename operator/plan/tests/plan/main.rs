@@ -9,11 +9,16 @@
 )]
 
 mod catalog;
+mod chart;
 mod differential;
 mod fixtures;
 mod golden;
 mod identity;
 mod injection;
+mod injection_newcomer;
+mod injection_ports;
 mod laws;
+mod ledger;
+mod programmed;
 mod random;
 mod status;

@@ -29,7 +29,10 @@ fn a_healthy_identity_is_ready_and_says_what_runs() {
         .iter()
         .map(|condition| (condition.type_.as_str(), condition.status.as_str()))
         .collect();
-    assert_eq!(types, [("Accepted", "True"), ("Ready", "True"), ("ResolvedRefs", "True")]);
+    assert_eq!(
+        types,
+        [("Accepted", "True"), ("Programmed", "Unknown"), ("Ready", "True"), ("ResolvedRefs", "True")]
+    );
     assert!(status.conditions.iter().all(|condition| condition.observed_generation == Some(4)));
     assert_eq!(status.observed_generation, Some(4));
     let bundle = status.bundle.unwrap();
@@ -89,8 +92,8 @@ fn pods_are_counted_by_what_they_carry() {
     ];
     let pods = plan(&gathered).pods;
     assert_eq!(
-        (pods.matched, pods.injected, pods.missing, pods.current, pods.stale),
-        (3, 2, 1, Some(1), Some(1))
+        (pods.matched, pods.injected, pods.missing, pods.outdated, pods.current),
+        (3, 2, 1, Some(1), None)
     );
 }
 

@@ -1,0 +1,390 @@
+//! The ledger: what every boot of every pod of one identity has counted, each request once.
+//!
+//! A report is cumulative for its boot, so reports are merged by the greatest value of each counter and boots are
+//! summed: the order in which reports come, and how often, changes nothing. Boots that have ended are folded into one
+//! sum; their names are remembered, so that a report that comes late adds nothing.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use behalf_crds::v1alpha1::{DecisionCounts, DecisionTally, DecisionVerdict};
+use behalf_policy::feed::{Report, Verdict};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde::{Deserialize, Serialize};
+
+/// The format this build reads and writes.
+const FORMAT: u32 = 1;
+/// Boots that are kept one by one.
+const MAX_BOOTS: usize = 1024;
+/// Boots that went without a last word and are kept one by one, in case it still comes.
+const MAX_GONE: usize = 64;
+/// Names of folded boots that are remembered.
+const MAX_FOLDED: usize = 256;
+/// Kinds of decision in the folded sum.
+const MAX_KINDS: usize = 512;
+/// Above this many bytes boots are written without their kinds of decision.
+const MAX_BYTES: usize = 900 * 1024;
+/// Kinds of decision that are shown.
+const TOP: usize = 10;
+
+/// What all boots of an identity's pods have counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ledger {
+    identity: String,
+    since: Time,
+    lost: bool,
+    base: Counts,
+    folded: VecDeque<BootId>,
+    boots: BTreeMap<BootId, Boot>,
+}
+
+/// A boot by its pod's UID and its own name: no pod can write into another's.
+type BootId = (String, String);
+/// Tool, verdict, reason.
+type Kind = (Option<String>, Verdict, String);
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    allowed: u64,
+    denied: u64,
+    would_deny: u64,
+    kinds: BTreeMap<Kind, u64>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Boot {
+    sequence: u64,
+    ended: bool,
+    gone: bool,
+    counts: Counts,
+}
+
+/// What a report changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Absorbed {
+    /// Nothing that is counted.
+    Nothing,
+    /// Counters moved.
+    Counts,
+    /// A boot began or ended: worth writing down before it can be lost.
+    Boot,
+}
+
+/// Why what is stored is no ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LedgerError {
+    /// It cannot be read.
+    #[error("the stored counts cannot be read")]
+    Malformed,
+    /// It is of another format.
+    #[error("the stored counts are not of format {FORMAT}")]
+    Format,
+}
+
+impl LedgerError {
+    /// Closed reason, for records.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Malformed => "CountsMalformed",
+            Self::Format => "CountsFormat",
+        }
+    }
+}
+
+impl Counts {
+    fn of(report: &Report) -> Self {
+        let decisions = &report.decisions;
+        let mut kinds = BTreeMap::new();
+        for tally in &decisions.tallies {
+            let kind = (tally.tool.as_ref().map(ToString::to_string), tally.verdict, tally.reason.clone());
+            let held: &mut u64 = kinds.entry(kind).or_default();
+            *held = (*held).max(tally.count);
+        }
+        Self { allowed: decisions.allowed, denied: decisions.denied, would_deny: decisions.would_deny, kinds }
+    }
+
+    /// The greater of each.
+    fn merge(&mut self, other: Self) {
+        self.allowed = self.allowed.max(other.allowed);
+        self.denied = self.denied.max(other.denied);
+        self.would_deny = self.would_deny.max(other.would_deny);
+        for (kind, count) in other.kinds {
+            let held = self.kinds.entry(kind).or_default();
+            *held = (*held).max(count);
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.allowed = self.allowed.saturating_add(other.allowed);
+        self.denied = self.denied.saturating_add(other.denied);
+        self.would_deny = self.would_deny.saturating_add(other.would_deny);
+        for (kind, count) in &other.kinds {
+            if let Some(held) = self.kinds.get_mut(kind) {
+                *held = held.saturating_add(*count);
+            } else if self.kinds.len() < MAX_KINDS {
+                self.kinds.insert(kind.clone(), *count);
+            }
+        }
+    }
+}
+
+impl Ledger {
+    /// An empty one for the identity with this UID.
+    #[must_use]
+    pub fn new(identity: &str, since: Time) -> Self {
+        Self {
+            identity: identity.to_owned(),
+            since,
+            lost: false,
+            base: Counts::default(),
+            folded: VecDeque::new(),
+            boots: BTreeMap::new(),
+        }
+    }
+
+    /// The same, knowing that something before it was lost.
+    #[must_use]
+    pub fn incomplete(self) -> Self {
+        Self { lost: true, ..self }
+    }
+
+    /// UID of the identity it belongs to.
+    #[must_use]
+    pub fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    /// Nothing was ever told.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.boots.is_empty() && self.folded.is_empty() && !self.lost
+    }
+
+    /// Takes in what a pod said. Saying it twice, late, or after something newer changes nothing.
+    pub fn absorb(&mut self, pod: &str, report: &Report) -> Absorbed {
+        let id = (pod.to_owned(), report.boot.clone());
+        let boot =
+            Boot { sequence: report.sequence, ended: report.ended, gone: false, counts: Counts::of(report) };
+        self.merge(id, boot)
+    }
+
+    fn merge(&mut self, id: BootId, boot: Boot) -> Absorbed {
+        if self.folded.contains(&id) {
+            return Absorbed::Nothing;
+        }
+        if !self.boots.contains_key(&id) && self.boots.len() >= MAX_BOOTS {
+            self.fold();
+            if self.boots.len() >= MAX_BOOTS {
+                return if std::mem::replace(&mut self.lost, true) {
+                    Absorbed::Nothing
+                } else {
+                    Absorbed::Counts
+                };
+            }
+        }
+        let new = !self.boots.contains_key(&id);
+        let held = self.boots.entry(id).or_default();
+        let before = (held.ended, held.gone, held.counts.clone());
+        held.ended |= boot.ended;
+        // Whoever says something new is not gone.
+        held.gone = if new || boot.sequence > held.sequence { boot.gone } else { held.gone };
+        held.sequence = held.sequence.max(boot.sequence);
+        held.counts.merge(boot.counts);
+        if new || before.0 != held.ended {
+            Absorbed::Boot
+        } else if before.1 != held.gone || before.2 != held.counts {
+            Absorbed::Counts
+        } else {
+            Absorbed::Nothing
+        }
+    }
+
+    /// Takes in what another one knows of single boots. What the other one has folded has to be in this one already: it
+    /// is, since only what was stored is folded, and this is what is stored.
+    #[must_use]
+    pub fn join(mut self, other: Self) -> Self {
+        self.lost |= other.lost;
+        if other.since.0 < self.since.0 {
+            self.since = other.since;
+        }
+        for (id, boot) in other.boots {
+            self.merge(id, boot);
+        }
+        self
+    }
+
+    /// Notes which boots will say nothing any more. `alive` is asked for the pod's UID and the boot. Whether that is news.
+    pub fn settle(&mut self, alive: impl Fn(&str, &str) -> bool) -> bool {
+        let mut news = false;
+        for ((pod, boot), held) in &mut self.boots {
+            if !held.ended && !held.gone && !alive(pod, boot) {
+                held.gone = true;
+                news = true;
+            }
+        }
+        news
+    }
+
+    /// Sums up the boots that have ended. Only for what is stored already, see [`Ledger::join`].
+    pub fn fold(&mut self) {
+        let gone = self.boots.values().filter(|boot| boot.gone && !boot.ended).count();
+        let boots = std::mem::take(&mut self.boots);
+        for (id, boot) in boots {
+            let give_up = gone > MAX_GONE && boot.gone;
+            if !boot.ended && !give_up {
+                self.boots.insert(id, boot);
+                continue;
+            }
+            self.lost |= !boot.ended;
+            self.base.add(&boot.counts);
+            self.folded.push_back(id);
+            if self.folded.len() > MAX_FOLDED {
+                self.folded.pop_front();
+            }
+        }
+    }
+
+    /// Whether every request is in.
+    #[must_use]
+    pub fn complete(&self) -> bool {
+        !self.lost && self.boots.values().all(|boot| boot.ended || !boot.gone)
+    }
+
+    /// What the status says of it.
+    #[must_use]
+    pub fn decisions(&self) -> DecisionCounts {
+        let mut sum = self.base.clone();
+        for boot in self.boots.values() {
+            sum.add(&boot.counts);
+        }
+        let mut kinds: Vec<_> = sum.kinds.into_iter().filter(|(_, count)| *count > 0).collect();
+        kinds.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        DecisionCounts {
+            since: self.since.clone(),
+            complete: self.complete(),
+            allowed: signed(sum.allowed),
+            denied: signed(sum.denied),
+            would_deny: signed(sum.would_deny),
+            top: kinds
+                .into_iter()
+                .take(TOP)
+                .map(|((tool, verdict, reason), count)| DecisionTally {
+                    tool,
+                    verdict: match verdict {
+                        Verdict::Denied => DecisionVerdict::Denied,
+                        Verdict::WouldDeny => DecisionVerdict::WouldDeny,
+                    },
+                    reason,
+                    count: signed(count),
+                })
+                .collect(),
+        }
+    }
+
+    /// As it is stored.
+    ///
+    /// # Errors
+    /// Never with what this type holds.
+    pub fn to_text(&self) -> Result<String, LedgerError> {
+        let whole = self.write(true)?;
+        if whole.len() <= MAX_BYTES { Ok(whole) } else { self.write(false) }
+    }
+
+    fn write(&self, kinds: bool) -> Result<String, LedgerError> {
+        let mut names = Names::default();
+        let stored = Stored {
+            format: FORMAT,
+            identity: self.identity.clone(),
+            since: self.since.clone(),
+            lost: self.lost,
+            base: names.counts(&self.base, true),
+            folded: self.folded.iter().cloned().collect(),
+            boots: self
+                .boots
+                .iter()
+                .map(|((pod, name), boot)| {
+                    let counts = names.counts(&boot.counts, kinds);
+                    (pod.clone(), name.clone(), boot.sequence, boot.ended, boot.gone, counts)
+                })
+                .collect(),
+            kinds: names.in_order(),
+        };
+        serde_json::to_string(&stored).map_err(|_| LedgerError::Malformed)
+    }
+
+    /// Reads what [`Ledger::to_text`] wrote.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn from_text(text: &str) -> Result<Self, LedgerError> {
+        let stored: Stored = serde_json::from_str(text).map_err(|_| LedgerError::Malformed)?;
+        if stored.format != FORMAT {
+            return Err(LedgerError::Format);
+        }
+        let mut boots = BTreeMap::new();
+        for (pod, name, sequence, ended, gone, counts) in stored.boots {
+            let counts = counts_of(counts, &stored.kinds)?;
+            boots.insert((pod, name), Boot { sequence, ended, gone, counts });
+        }
+        Ok(Self {
+            identity: stored.identity,
+            since: stored.since,
+            lost: stored.lost,
+            base: counts_of(stored.base, &stored.kinds)?,
+            folded: stored.folded.into(),
+            boots,
+        })
+    }
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// The ledger as it is stored: each kind of decision is spelled out once.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Stored {
+    format: u32,
+    identity: String,
+    since: Time,
+    lost: bool,
+    kinds: Vec<Kind>,
+    base: StoredCounts,
+    folded: Vec<BootId>,
+    boots: Vec<(String, String, u64, bool, bool, StoredCounts)>,
+}
+
+/// Allowed, denied, would-deny, and how often each kind of decision by its place in the list.
+type StoredCounts = (u64, u64, u64, Vec<(usize, u64)>);
+
+#[derive(Default)]
+struct Names(BTreeMap<Kind, usize>);
+
+impl Names {
+    fn counts(&mut self, counts: &Counts, kinds: bool) -> StoredCounts {
+        let held = counts.kinds.iter().filter(|_| kinds);
+        let kinds = held.map(|(kind, count)| (self.place(kind), *count)).collect();
+        (counts.allowed, counts.denied, counts.would_deny, kinds)
+    }
+
+    fn place(&mut self, kind: &Kind) -> usize {
+        let next = self.0.len();
+        *self.0.entry(kind.clone()).or_insert(next)
+    }
+
+    fn in_order(self) -> Vec<Kind> {
+        let mut kinds: Vec<_> = self.0.into_iter().collect();
+        kinds.sort_by_key(|(_, place)| *place);
+        kinds.into_iter().map(|(kind, _)| kind).collect()
+    }
+}
+
+fn counts_of(stored: StoredCounts, names: &[Kind]) -> Result<Counts, LedgerError> {
+    let (allowed, denied, would_deny, places) = stored;
+    let mut kinds = BTreeMap::new();
+    for (place, count) in places {
+        kinds.insert(names.get(place).ok_or(LedgerError::Malformed)?.clone(), count);
+    }
+    Ok(Counts { allowed, denied, would_deny, kinds })
+}
