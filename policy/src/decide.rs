@@ -60,6 +60,26 @@ pub fn decide(bundle: &Bundle, caller: &Caller, operation: Operation<'_>, now: T
     }
 }
 
+/// What is refused whoever asks, for a request whose caller is not known: stage `Audit` of authentication lets such a
+/// request go on, but never past a suspension or the namespace's own deny list.
+///
+/// # Errors
+/// Why it is refused.
+pub fn decide_unknown_caller(bundle: &Bundle, operation: Operation<'_>) -> Result<(), Refusal> {
+    let policy = bundle.policy().map_err(|reason| plain(Reason::RefuseAll(reason)))?;
+    if policy.state == State::Suspended {
+        return Err(plain(Reason::Suspended));
+    }
+    let tool = match operation {
+        Operation::CallTool(name) => Some(name),
+        Operation::Protocol | Operation::Other => None,
+    };
+    if bundle.deny.refuses_anyone(tool) {
+        return Err(plain(Reason::DeniedByNamespace));
+    }
+    Ok(())
+}
+
 /// Whether `tools/list` shows a tool to this caller: exactly when a call of it would be permitted, or
 /// would be after a step-up that the caller can make. In stage `Audit` every tool is shown.
 #[must_use]

@@ -14,6 +14,7 @@
 //! What cannot be read refuses everything, since somebody wanted to refuse something.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use crate::ids::{EntryName, Subject, ToolName};
 
@@ -76,18 +77,53 @@ impl DenyList {
         self.unreadable
     }
 
+    /// True when it refuses nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many things it refuses, by its lines.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        [usize::from(self.refuses_all()), self.tools.len(), self.subjects.len(), self.downstreams.len()]
+            .into_iter()
+            .fold(0, usize::saturating_add)
+    }
+
+    fn refuses_all(&self) -> bool {
+        self.all || self.unreadable
+    }
+
+    /// Whether a request is refused whoever it is from, so also when nobody knows.
+    #[must_use]
+    pub fn refuses_anyone(&self, tool: Option<&str>) -> bool {
+        self.refuses_all() || tool.is_some_and(|tool| self.tools.contains(tool))
+    }
+
     /// Whether a request of this caller is refused.
     #[must_use]
     pub fn refuses(&self, subject: &Subject, tool: Option<&str>) -> bool {
-        self.all
-            || self.unreadable
-            || self.subjects.contains(subject)
-            || tool.is_some_and(|tool| self.tools.contains(tool))
+        self.subjects.contains(subject) || self.refuses_anyone(tool)
     }
 
     /// Whether nobody may reach this downstream.
     #[must_use]
     pub fn refuses_downstream(&self, downstream: &EntryName) -> bool {
-        self.downstreams.contains(downstream)
+        self.refuses_all() || self.downstreams.contains(downstream)
+    }
+}
+
+/// What is refused, in numbers: neither a person nor anything else is named.
+impl fmt::Display for DenyList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.unreadable {
+            return f.write_str("everything (the list cannot be read)");
+        }
+        if self.all {
+            return f.write_str("everything");
+        }
+        let (tools, subjects, downstreams) = (self.tools.len(), self.subjects.len(), self.downstreams.len());
+        write!(f, "tools {tools}, subjects {subjects}, downstreams {downstreams}")
     }
 }
