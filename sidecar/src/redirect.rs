@@ -3,8 +3,14 @@
 //!
 //! What comes from outside for the server's port goes to the sidecar; all other input from outside is
 //! dropped but for replies, ICMP, our own ports and those the identity declares. What would leave from
-//! one of our ports by another user than ours is dropped, so that nobody can answer in our place. The
-//! rules replace those of an earlier run, in one transaction, for IPv4 and IPv6 at once.
+//! one of our ports by another user than ours is dropped, so that nobody can answer in our place. For IPv4
+//! and IPv6 at once, TCP, UDP and SCTP; fragments are put together before they are judged, since the rules
+//! ask for the state of connections.
+//!
+//! The rules replace those of an earlier run in one transaction, so that there is no moment without any.
+//! In a new pod they are there before another container runs. Should a connection be older all the same
+//! (the container runs again, or somebody shared the network before), it does not live on: only packets
+//! that answer a connection opened from inside are replies, and none that is under way counts as opened.
 
 mod message;
 
@@ -15,7 +21,9 @@ use behalf_policy::wire::{EGRESS_PORT, INBOUND_PORT, METRICS_PORT, PROBE_PORT, S
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 
-use message::{Batch, Comparison, Expression, Hook, META_IIFNAME, META_L4PROTO, META_SKUID, verdicts};
+use message::{
+    Batch, Comparison, Expression, Hook, META_IIFNAME, META_L4PROTO, META_OIFNAME, META_SKUID, verdicts,
+};
 
 /// Name of the table, of family `inet`.
 pub const TABLE: &str = "behalf";
@@ -173,33 +181,38 @@ fn batch(server_port: u16, extra_ports: &[ExtraPort]) -> Batch {
     let mut batch = Batch::replacing(TABLE);
 
     batch.chain("prerouting", Hook { kind: "nat", number: 0, priority: -100, accept: true });
-    let mut redirect = interface(Comparison::NotEqual);
+    let mut redirect = interface(META_IIFNAME, Comparison::NotEqual);
     redirect.extend(destination(Protocol::Tcp, server_port));
     redirect.push(Expression::Redirect(INBOUND_PORT));
     batch.rule("prerouting", &redirect);
 
     batch.chain("input", Hook { kind: "filter", number: 1, priority: 0, accept: false });
-    let mut accept = |mut condition: Vec<Expression>| {
-        condition.push(ACCEPT);
+    let mut input = |mut condition: Vec<Expression>, verdict: Expression| {
+        condition.push(verdict);
         batch.rule("input", &condition);
     };
-    accept(interface(Comparison::Equal));
-    accept(replies());
-    for icmp in [1, 58] {
-        accept(transport(icmp));
+    input(interface(META_IIFNAME, Comparison::Equal), ACCEPT);
+    input(state(INVALID), DROP);
+    input(replies(), ACCEPT);
+    // Nobody outside tells the pod where its packets should go.
+    for (icmp, redirect) in [(ICMP, 5), (ICMP6, 137)] {
+        input(icmp_type(icmp, redirect), DROP);
+    }
+    for icmp in [ICMP, ICMP6] {
+        input(transport(icmp), ACCEPT);
     }
     // The egress port is loopback's only.
     for port in [INBOUND_PORT, PROBE_PORT, METRICS_PORT] {
-        accept(destination(Protocol::Tcp, port));
+        input(destination(Protocol::Tcp, port), ACCEPT);
     }
     for extra in extra_ports {
-        accept(destination(extra.protocol, extra.port));
+        input(destination(extra.protocol, extra.port), ACCEPT);
     }
 
     batch.chain("output", Hook { kind: "filter", number: 3, priority: 0, accept: true });
     let mut squatter = transport(Protocol::Tcp.number());
     squatter.extend([
-        Expression::Port(0),
+        Expression::Transport { offset: 0, length: 2 },
         Expression::Compare(Comparison::AtLeast, INBOUND_PORT.to_be_bytes().into()),
         Expression::Compare(Comparison::AtMost, METRICS_PORT.to_be_bytes().into()),
         Expression::Meta(META_SKUID),
@@ -207,25 +220,67 @@ fn batch(server_port: u16, extra_ports: &[ExtraPort]) -> Batch {
         DROP,
     ]);
     batch.rule("output", &squatter);
+    let mut under_way = interface(META_OIFNAME, Comparison::NotEqual);
+    under_way.extend(not_opening());
+    under_way.push(DROP);
+    batch.rule("output", &under_way);
     batch
 }
 
+/// Protocol numbers (IANA).
+const ICMP: u8 = 1;
+const ICMP6: u8 = 58;
+/// Bits of a connection's state as `nf_tables` loads it.
+const INVALID: u32 = 1;
+const ESTABLISHED: u32 = 2;
+const NEW: u32 = 8;
+
 /// Loopback, or anything but loopback.
-fn interface(comparison: Comparison) -> Vec<Expression> {
+fn interface(which: u32, comparison: Comparison) -> Vec<Expression> {
     // The kernel compares the whole of the name's field.
     let mut name = vec![0; 16];
     name.splice(..2, *b"lo");
-    vec![Expression::Meta(META_IIFNAME), Expression::Compare(comparison, name)]
+    vec![Expression::Meta(which), Expression::Compare(comparison, name)]
 }
 
-/// Packets of connections that are established, or related to one.
-fn replies() -> Vec<Expression> {
-    const ESTABLISHED_OR_RELATED: u32 = 2 | 4;
+fn state(bits: u32) -> Vec<Expression> {
     vec![
         Expression::ConnectionState,
-        Expression::Mask(ESTABLISHED_OR_RELATED.to_ne_bytes()),
+        Expression::Mask(bits.to_ne_bytes().into()),
         Expression::Compare(Comparison::NotEqual, vec![0; 4]),
     ]
+}
+
+/// Answers to connections that were opened from inside. What comes the other way is judged by its port, packet by packet.
+fn replies() -> Vec<Expression> {
+    const REPLY: u8 = 1;
+    let mut expressions = state(ESTABLISHED);
+    expressions.extend([Expression::Direction, Expression::Compare(Comparison::Equal, vec![REPLY])]);
+    expressions
+}
+
+/// TCP packets that would make the kernel take a connection under way for one that was opened from inside.
+fn not_opening() -> Vec<Expression> {
+    const FLAGS_AT: u32 = 13;
+    const FIN_SYN_RST_ACK: u8 = 0x17;
+    const SYN: u8 = 0x02;
+    let mut expressions = transport(Protocol::Tcp.number());
+    expressions.extend(state(NEW));
+    expressions.extend([
+        Expression::Transport { offset: FLAGS_AT, length: 1 },
+        Expression::Mask(vec![FIN_SYN_RST_ACK]),
+        Expression::Compare(Comparison::NotEqual, vec![SYN]),
+    ]);
+    expressions
+}
+
+fn icmp_type(protocol: u8, kind: u8) -> Vec<Expression> {
+    let mut expressions = transport(protocol);
+    expressions.extend([
+        Expression::Transport { offset: 0, length: 1 },
+        Expression::Compare(Comparison::Equal, vec![kind]),
+    ]);
+    expressions
 }
 
 fn transport(number: u8) -> Vec<Expression> {
@@ -234,8 +289,10 @@ fn transport(number: u8) -> Vec<Expression> {
 
 fn destination(protocol: Protocol, port: u16) -> Vec<Expression> {
     let mut expressions = transport(protocol.number());
-    expressions
-        .extend([Expression::Port(2), Expression::Compare(Comparison::Equal, port.to_be_bytes().into())]);
+    expressions.extend([
+        Expression::Transport { offset: 2, length: 2 },
+        Expression::Compare(Comparison::Equal, port.to_be_bytes().into()),
+    ]);
     expressions
 }
 

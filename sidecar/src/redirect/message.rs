@@ -36,10 +36,17 @@ pub(super) enum Expression {
     Meta(u32),
     /// Loads the state of the connection into the register.
     ConnectionState,
-    /// Loads two bytes at an offset of the transport header into the register.
-    Port(u32),
+    /// Loads which way of the connection the packet goes into the register, one byte.
+    Direction,
+    /// Loads bytes of the transport header into the register.
+    Transport {
+        /// Where they begin.
+        offset: u32,
+        /// How many.
+        length: u32,
+    },
     /// Keeps these bits of the register.
-    Mask([u8; 4]),
+    Mask(Vec<u8>),
     /// Goes on when the register is equal to these bytes, or not equal, at least, at most.
     Compare(Comparison, Vec<u8>),
     /// Ends with a verdict: true accepts, false drops.
@@ -57,6 +64,7 @@ pub(super) enum Comparison {
 }
 
 pub(super) const META_IIFNAME: u32 = 6;
+pub(super) const META_OIFNAME: u32 = 7;
 pub(super) const META_SKUID: u32 = 10;
 pub(super) const META_L4PROTO: u32 = 16;
 
@@ -151,18 +159,22 @@ impl Expression {
                 at.number(1, REGISTER);
                 at.number(2, 0);
             }),
-            Self::Port(offset) => list.expression("payload", |at| {
+            Self::Direction => list.expression("ct", |at| {
+                at.number(1, REGISTER);
+                at.number(2, 1);
+            }),
+            Self::Transport { offset, length } => list.expression("payload", |at| {
                 at.number(1, REGISTER);
                 at.number(2, 2);
                 at.number(3, *offset);
-                at.number(4, 2);
+                at.number(4, *length);
             }),
             Self::Mask(mask) => list.expression("bitwise", |at| {
                 at.number(1, REGISTER);
                 at.number(2, REGISTER);
-                at.number(3, 4);
+                at.number(3, u32::try_from(mask.len()).unwrap_or(u32::MAX));
                 at.nest(4, |data| data.bytes(1, mask));
-                at.nest(5, |data| data.bytes(1, &[0; 4]));
+                at.nest(5, |data| data.bytes(1, &vec![0; mask.len()]));
             }),
             Self::Compare(comparison, value) => list.expression("cmp", |at| {
                 at.number(1, REGISTER);

@@ -128,7 +128,10 @@ const GOLDEN: &str = r#"table inet behalf {
 	chain input {
 		type filter hook input priority filter; policy drop;
 		iifname "lo" accept
-		ct state established,related accept
+		ct state invalid drop
+		ct state established ct direction reply accept
+		icmp type redirect drop
+		icmpv6 type nd-redirect drop
 		meta l4proto icmp accept
 		meta l4proto ipv6-icmp accept
 		tcp dport 15101 accept
@@ -142,6 +145,7 @@ const GOLDEN: &str = r#"table inet behalf {
 	chain output {
 		type filter hook output priority filter; policy accept;
 		tcp sport 15101-15104 meta skuid != 15001 drop
+		oifname != "lo" ct state new tcp flags != syn / fin,syn,rst,ack drop
 	}
 }
 "#;
@@ -244,4 +248,155 @@ fn nobody_else_answers_from_our_ports() {
     assert!(pod.dropped("10.77.0.1", 15101), "a squatter's answers do not leave");
     assert!(pod.dropped("10.77.0.1", 8000));
     assert_eq!(Pod::connect(&pod.inside, "127.0.0.1", 15101, 1), None, "nor on loopback");
+}
+
+/// A connection that is held open: its server says what it is told to say, its client reports what came.
+struct Held {
+    server: Child,
+    client: Child,
+}
+
+impl Held {
+    /// Opened to `port` of the pod, one word said each way.
+    fn open(pod: &Pod, to: &str, port: u16) -> Self {
+        let serve = format!(
+            "import socket, sys\ns = socket.create_server(('::', {port}), family=socket.AF_INET6, dualstack_ipv6=True)\nprint('up', flush=True)\nc, _ = s.accept()\nc.recv(1)\nfor line in sys.stdin:\n    c.sendall(line.encode())\n"
+        );
+        let call = format!(
+            "import socket, sys\ns = socket.create_connection(('{to}', {port}), timeout=10)\ns.sendall(b'x')\nwhile True:\n    s.settimeout(1.5)\n    try:\n        got = s.recv(64).decode().strip()\n    except (TimeoutError, ConnectionError):\n        got = 'nothing'\n    print(got, flush=True)\n    if not sys.stdin.readline():\n        break\n    try:\n        s.sendall(b'y')\n    except OSError:\n        pass\n"
+        );
+        let start = |namespace: &str, script: &str| {
+            Command::new("ip")
+                .args(["netns", "exec", namespace, "python3", "-c", script])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap()
+        };
+        let mut server = start(&pod.inside, &serve);
+        assert_eq!(line(&mut server), "up");
+        let mut held = Self { client: start(&pod.outside, &call), server };
+        held.say("before");
+        assert_eq!(line(&mut held.client), "before");
+        held
+    }
+
+    fn say(&mut self, word: &str) {
+        use std::io::Write as _;
+        writeln!(self.server.stdin.as_mut().unwrap(), "{word}").unwrap();
+    }
+
+    /// What the client gets once it has spoken, or the server has.
+    fn after(&mut self, server_first: bool) -> String {
+        use std::io::Write as _;
+        if server_first {
+            self.say("after");
+        }
+        writeln!(self.client.stdin.as_mut().unwrap(), "go on").unwrap();
+        if !server_first {
+            self.say("after");
+        }
+        line(&mut self.client)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        for child in [&mut self.server, &mut self.client] {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn line(child: &mut Child) -> String {
+    use std::io::Read as _;
+    let output = child.stdout.as_mut().unwrap();
+    let mut line = Vec::new();
+    let mut byte = [0];
+    while output.read(&mut byte).unwrap() == 1 && byte[0] != b'\n' {
+        line.push(byte[0]);
+    }
+    String::from_utf8(line).unwrap()
+}
+
+#[test]
+fn d31_a_connection_older_than_the_rules_does_not_live_on() {
+    for (server_first, to) in
+        [(true, "10.77.0.1"), (false, "10.77.0.1"), (true, "fd77::1"), (false, "fd77::1")]
+    {
+        let pod = Pod::new("o");
+        let (mut server, mut other) = (Held::open(&pod, to, 8000), Held::open(&pod, to, 9999));
+        let mut control = Held::open(&pod, to, 9090);
+        assert_eq!(control.after(server_first), "after", "it lives as long as there are no rules");
+        pod.load(&["--server-port", "8000", "--extra-port", "tcp/9091"]);
+        assert_eq!(server.after(server_first), "nothing", "{to} {server_first}");
+        assert_eq!(other.after(server_first), "nothing", "{to} {server_first}");
+    }
+}
+
+#[test]
+fn loading_the_rules_again_cuts_nobody_off() {
+    let pod = Pod::new("r");
+    let rules = ["--server-port", "8000", "--extra-port", "tcp/9090"];
+    pod.load(&rules);
+    let mut held = Held::open(&pod, "10.77.0.1", 9090);
+    pod.load(&rules);
+    assert_eq!(held.after(true), "after");
+    pod.load(&rules);
+    assert_eq!(held.after(false), "after");
+}
+
+#[test]
+fn connections_from_inside_get_their_answers() {
+    let pod = Pod::new("a");
+    pod.load(&["--server-port", "8000"]);
+    let serve = "import socket\ns = socket.create_server(('::', 7000), family=socket.AF_INET6, dualstack_ipv6=True)\nprint('up', flush=True)\nwhile True:\n    c, _ = s.accept()\n    c.sendall(b'7000')\n    c.close()\n";
+    let mut peer = Command::new("ip")
+        .args(["netns", "exec", &pod.outside, "python3", "-c", serve])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    assert_eq!(line(&mut peer), "up");
+    let answers = ["10.77.0.2", "fd77::2"].map(|to| Pod::connect(&pod.inside, to, 7000, 10));
+    peer.kill().unwrap();
+    peer.wait().unwrap();
+    assert_eq!(answers, [Some(7000), Some(7000)]);
+}
+
+/// What the pod's port got of a datagram from outside, sent until it came or `patience` ran out.
+fn datagram(pod: &Pod, to: &str, port: u16, patience: u32) -> bool {
+    let take = format!(
+        "import socket\ns = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)\ns.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)\ns.bind(('::', {port}))\ns.settimeout({patience})\nprint('up', flush=True)\ntry:\n    s.recv(8)\n    print('got', flush=True)\nexcept TimeoutError:\n    print('nothing', flush=True)\n"
+    );
+    let send = format!(
+        "import socket\nf = socket.AF_INET6 if ':' in '{to}' else socket.AF_INET\ns = socket.socket(f, socket.SOCK_DGRAM)\ns.sendto(b'x', ('{to}', {port}))\ns.sendto(b'x', ('{to}', {port}))\n"
+    );
+    let mut taker = Command::new("ip")
+        .args(["netns", "exec", &pod.inside, "python3", "-c", &take])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    assert_eq!(line(&mut taker), "up");
+    run("ip", &["netns", "exec", &pod.outside, "python3", "-c", &send]);
+    let said = line(&mut taker);
+    taker.wait().unwrap();
+    said == "got"
+}
+
+#[test]
+fn d31_datagrams_reach_what_is_declared_and_nothing_else() {
+    let pod = Pod::new("u");
+    for to in ["10.77.0.1", "fd77::1"] {
+        assert!(datagram(&pod, to, 9999, 10), "before the rules every port is open");
+    }
+    pod.load(&["--server-port", "8000", "--extra-port", "udp/53"]);
+    for to in ["10.77.0.1", "fd77::1"] {
+        assert!(datagram(&pod, to, 53, 10), "{to}");
+        // The server's port is TCP's alone, and so are ours.
+        for port in [9999, 8000, 15101] {
+            assert!(!datagram(&pod, to, port, 1), "{to} {port}");
+        }
+    }
 }
