@@ -72,6 +72,13 @@ impl Request {
         self.header("Authorization", &format!("Bearer {token}"))
     }
 
+    /// To another URL than the one it was made for.
+    #[must_use]
+    pub fn at(mut self, url: &str) -> Self {
+        url.clone_into(&mut self.url);
+        self
+    }
+
     /// To this address, whatever the URL's name stands for: a certain pod of a service.
     #[must_use]
     pub fn to(mut self, address: &str) -> Self {

@@ -6,13 +6,34 @@
 mod control {
     mod admission;
     mod api;
+    mod bundle;
+    mod bypass;
     mod catalog;
+    mod cheats;
     mod dead;
+    mod destinations;
+    mod feed;
+    mod feed_counts;
+    mod feed_scene;
+    mod further;
     mod golden;
     mod later;
     mod neighbours;
+    mod operator;
+    mod operator_audit;
+    mod operator_certs;
+    mod operator_gate;
+    mod operator_host;
+    mod operator_rest;
+    mod operator_writes;
+    mod passes;
     mod pods;
+    mod probes;
+    mod reach;
     mod rows;
     mod scene;
     mod schema;
+    mod squat;
+    mod states;
+    mod tenants;
 }

@@ -1,6 +1,6 @@
 //! The API server as a person with kubectl sees it.
 use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use behalf_e2e::World;
@@ -20,6 +20,14 @@ impl Api {
     /// What kubectl printed, or how it complained.
     pub fn ask(&self, words: &[&str], input: &str) -> Result<String, String> {
         run(self.world.cluster.kubectl(words), input)
+    }
+
+    /// What kubectl says beside its answer: warnings of the server.
+    pub fn complaints(&self, words: &[&str], input: &str) -> String {
+        let output = output(self.world.cluster.kubectl(words), input).unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "kubectl {}: {said}", words.join(" "));
+        said
     }
 
     /// kubectl that must succeed.
@@ -63,7 +71,15 @@ impl Api {
 /// Somebody with the cluster role `edit` in the scratch namespaces, and no more.
 pub const EDITOR: [&str; 2] = ["--as=e2e-dev", "--as-group=system:authenticated"];
 
-fn run(mut command: Command, input: &str) -> Result<String, String> {
+fn run(command: Command, input: &str) -> Result<String, String> {
+    let output = output(command, input)?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+fn output(mut command: Command, input: &str) -> Result<Output, String> {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -74,11 +90,7 @@ fn run(mut command: Command, input: &str) -> Result<String, String> {
         // One that ends without reading everything says why by its exit status.
         let _ = stdin.write_all(input.as_bytes());
     }
-    let output = child.wait_with_output().map_err(|error| error.to_string())?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    child.wait_with_output().map_err(|error| error.to_string())
 }
 
 /// Asks until the answer is there; what was said last is told when the time is over.

@@ -1,16 +1,11 @@
-//! What a person sees with kubectl, as files: the healthy identity, and one for each thing that does not resolve.
+//! What a person sees with kubectl, as files.
 //!
-//! `UPDATE_GOLDEN=1` writes the files anew.
+//! All are written anew by `UPDATE_GOLDEN=1 cargo xtask test --only-e2e states`.
 use std::fmt::Write as _;
 use std::path::Path;
 
-use behalf_e2e::Undo;
-use serde_json::{Value, json};
-
 use super::api::{Api, eventually};
-use super::scene::{account, identity, namespace, reason};
-
-const PLACE: &str = "e2e-golden";
+use super::scene::condition;
 
 /// Words of a condition's message that tell what to do.
 const STEPS: [&str; 12] = [
@@ -28,7 +23,8 @@ const STEPS: [&str; 12] = [
     "Give",
 ];
 
-fn golden(file: &str, seen: &str) -> Result<(), String> {
+/// Compares with a file, or writes it.
+pub fn golden(file: &str, seen: &str) -> Result<(), String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, seen).unwrap();
@@ -85,18 +81,41 @@ fn table(text: &str) -> String {
     out
 }
 
-fn described(api: &Api, place: &str, name: &str) -> String {
-    let text = api.kubectl(&["-n", place, "describe", "aid", name]);
+/// An object of ours, as a person names it.
+#[derive(Clone, Copy)]
+pub struct Thing<'a> {
+    pub kind: &'a str,
+    /// None for what belongs to the cluster.
+    pub place: Option<&'a str>,
+    pub name: &'a str,
+}
+
+impl<'a> Thing<'a> {
+    pub fn identity(place: &'a str, name: &'a str) -> Self {
+        Self { kind: "aid", place: Some(place), name }
+    }
+
+    pub fn of_cluster(kind: &'a str, name: &'a str) -> Self {
+        Self { kind, place: None, name }
+    }
+
+    fn words(self, verb: &'a str) -> Vec<&'a str> {
+        let place = self.place.map(|place| ["-n", place]);
+        place.into_iter().flatten().chain([verb, self.kind, self.name]).collect()
+    }
+}
+
+fn described(api: &Api, thing: Thing<'_>) -> String {
+    let text = api.kubectl(&thing.words("describe"));
     // Events come in no certain order, with ages, and repeat.
     let (object, _) = text.split_once("\nEvents:").unwrap_or((&text, ""));
-    let list = [
-        "events",
-        "-n",
-        place,
-        "--field-selector",
-        &format!("involvedObject.kind=AgentIdentity,involvedObject.name={name}"),
-    ];
-    let list = api.get(&list);
+    let kind = match thing.kind {
+        "aid" => "AgentIdentity",
+        "scat" => "ScopeCatalog",
+        _ => "IdentityProvider",
+    };
+    let selector = format!("involvedObject.kind={kind},involvedObject.name={}", thing.name);
+    let list = api.get(&["events", "-n", thing.place.unwrap_or("default"), "--field-selector", &selector]);
     let mut events: Vec<_> = list["items"]
         .as_array()
         .unwrap()
@@ -111,128 +130,45 @@ fn described(api: &Api, place: &str, name: &str) -> String {
     format!("{}Events:\n{}\n", normal(object), events.join("\n"))
 }
 
-fn seen(api: &Api, place: &str, name: &str, events: bool) -> String {
-    let got = api.kubectl(&["-n", place, "get", "aid", name]);
-    let described = described(api, place, name);
+/// What `kubectl get` and `kubectl describe` print.
+pub fn seen(api: &Api, thing: Thing<'_>, events: bool) -> String {
+    let got = api.kubectl(&thing.words("get"));
+    let described = described(api, thing);
     let described = if events { &described[..] } else { described.split_once("Events:").unwrap().0 };
     format!(
-        "$ kubectl -n {place} get aid {name}\n{}\n$ kubectl -n {place} describe aid {name}\n{described}",
-        table(&got)
+        "$ kubectl {}\n{}\n$ kubectl {}\n{described}",
+        thing.words("get").join(" "),
+        table(&got),
+        thing.words("describe").join(" ")
     )
 }
 
-#[test]
-fn the_healthy_identity() {
-    let api = Api::open();
-    reason(&api, "hr", "hr-tools", "Ready", "Ready");
-    // Its Events tell of everything that was tried on it; those of a fresh one are below.
-    golden("healthy.txt", &seen(&api, "hr", "hr-tools", false)).unwrap_or_else(|wrong| panic!("{wrong}"));
-}
-
-/// A catalogue that goes when the guard does.
-fn catalogue<'a>(api: &'a Api, name: &'static str, change: impl FnOnce(&mut Value)) -> Undo<'a> {
-    let mut spec = api.get(&["scat", "corp"])["spec"].clone();
-    change(&mut spec);
-    api.apply(&json!({"apiVersion": "behalf.dev/v1alpha1", "kind": "ScopeCatalog", "metadata": {"name": name}, "spec": spec}));
-    Undo::new(move || api.world.kubectl(&["delete", "scat", name, "--ignore-not-found"]).map(drop))
-}
-
-struct Case {
-    name: &'static str,
-    change: fn(&mut Value),
-    /// The condition that says it, and its reason.
-    says: (&'static str, &'static str),
-}
-
-const CASES: &[Case] = &[
-    Case { name: "fresh", change: |_| {}, says: ("Ready", "NoPods") },
-    Case {
-        name: "catalog-missing",
-        change: |spec| spec["catalogRef"]["name"] = json!("nowhere"),
-        says: ("ResolvedRefs", "CatalogNotFound"),
-    },
-    Case {
-        name: "catalog-invalid",
-        change: |spec| spec["catalogRef"]["name"] = json!("e2e-broken"),
-        says: ("ResolvedRefs", "CatalogNotAccepted"),
-    },
-    Case {
-        name: "provider-missing",
-        change: |spec| {
-            spec["identityProviders"][0]["name"] = json!("nowhere");
-            spec["downstreams"][0]["identityProvider"] = json!("nowhere");
-        },
-        says: ("ResolvedRefs", "IdentityProviderNotFound"),
-    },
-    Case {
-        name: "tool-set-missing",
-        change: |spec| spec["servers"][0]["toolSet"] = json!("nothing"),
-        says: ("ResolvedRefs", "ToolSetNotFound"),
-    },
-    Case {
-        name: "downstream-missing",
-        change: |spec| spec["downstreams"][0]["name"] = json!("archive"),
-        says: ("ResolvedRefs", "DownstreamNotFound"),
-    },
-    Case {
-        name: "namespace-not-allowed",
-        change: |spec| spec["catalogRef"]["name"] = json!("e2e-closed"),
-        says: ("ResolvedRefs", "NamespaceNotAllowed"),
-    },
-    Case {
-        name: "account-missing",
-        change: |spec| spec["serviceAccountName"] = json!("nobody"),
-        says: ("ResolvedRefs", "ServiceAccountNotFound"),
-    },
-    Case {
-        name: "url-taken",
-        change: |spec| spec["servers"][0]["url"] = json!(behalf_e2e::SERVER),
-        says: ("Accepted", "AudienceTaken"),
-    },
-    Case {
-        name: "scope-unknown",
-        change: |spec| spec["scopes"]["optional"] = json!(["hr:everything"]),
-        says: ("Accepted", "ScopeNotInCatalog"),
-    },
-];
-
-#[test]
-fn an_identity_with_each_thing_that_does_not_resolve() {
-    let api = Api::open();
-    let _place = namespace(&api, PLACE, Some("Optional"));
-    let _broken = catalogue(&api, "e2e-broken", |spec| {
-        spec["toolSets"][0]["tools"][0]["scopes"] = json!(["hr:nowhere"]);
-    });
-    let _closed = catalogue(&api, "e2e-closed", |spec| {
-        spec["allowedNamespaces"] =
-            json!({"from": "Selector", "selector": {"matchLabels": {"tier": "elsewhere"}}});
-    });
-    for case in CASES {
-        let mut object = identity(PLACE, case.name, case.name);
-        (case.change)(&mut object["spec"]);
-        if case.name != "account-missing" {
-            api.apply(&account(PLACE, case.name));
+/// Waits until a condition of the thing has that reason; gives what is wrong with what is seen then.
+pub fn state(api: &Api, file: &str, thing: Thing<'_>, kind: &str, wanted: &str) -> Vec<String> {
+    let mut words = vec![thing.kind, thing.name];
+    words.extend(thing.place.into_iter().flat_map(|place| ["-n", place]));
+    let message = eventually(&format!("{file}: {kind} is {wanted}"), 120, || {
+        let object = api.get(&words);
+        match condition(&object, kind) {
+            Some((_, reason, message)) if reason == wanted => Ok(message),
+            _ => Err(object["status"].to_string()),
         }
-        api.apply(&object);
-    }
+    });
     let mut wrong = Vec::new();
-    for case in CASES {
-        let (kind, expected) = case.says;
-        let message = reason(&api, PLACE, case.name, kind, expected);
-        if !STEPS.iter().any(|step| message.contains(step)) {
-            wrong.push(format!("{}: no next step in {message:?}", case.name));
-        }
-        // Events are written after the status; one that is there has come for all.
-        let selector = format!("involvedObject.name={},reason={expected}", case.name);
-        eventually(&format!("{} has an Event {expected}", case.name), 30, || {
-            let list = api.get(&["events", "-n", PLACE, "--field-selector", &selector]);
-            if list["items"].as_array().is_some_and(|all| !all.is_empty()) {
-                Ok(())
-            } else {
-                Err(list.to_string())
-            }
-        });
-        wrong.extend(golden(&format!("{}.txt", case.name), &seen(&api, PLACE, case.name, true)).err());
+    if !STEPS.iter().any(|step| message.contains(step)) {
+        wrong.push(format!("{file}: no next step in {message:?}"));
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    // Events are written after the status; one that is there has come for all.
+    let selector = format!("involvedObject.name={},reason={wanted}", thing.name);
+    eventually(&format!("{file}: an Event {wanted}"), 30, || {
+        let place = thing.place.unwrap_or("default");
+        let list = api.get(&["events", "-n", place, "--field-selector", &selector]);
+        if list["items"].as_array().is_some_and(|all| !all.is_empty()) {
+            Ok(())
+        } else {
+            Err(list.to_string())
+        }
+    });
+    wrong.extend(golden(&format!("{file}.txt"), &seen(api, thing, true)).err());
+    wrong
 }

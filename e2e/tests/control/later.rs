@@ -3,12 +3,8 @@ use serde_json::json;
 
 use super::api::{Api, eventually};
 use super::pods::{plain, server, written};
-use super::scene::{ENROLLED, as_editor, enrolled, injecting};
-
-fn ready(api: &Api, name: &str) {
-    let wait = ["-n", ENROLLED, "wait", &format!("pod/{name}"), "--for=condition=Ready", "--timeout=90s"];
-    api.kubectl(&wait);
-}
+use super::reach::ready;
+use super::scene::{ENROLLED, as_editor, enrolled, injecting, without_operator};
 
 fn debug(target: &str, more: &serde_json::Value) -> String {
     let mut container = json!({
@@ -21,27 +17,58 @@ fn debug(target: &str, more: &serde_json::Value) -> String {
     json!({"spec": {"ephemeralContainers": [container]}}).to_string()
 }
 
-#[test]
-fn a_running_pod_cannot_be_moved_to_what_would_not_have_been_let_in() {
-    let api = Api::open();
-    let _scene = enrolled(&api);
-    injecting(&api);
-    as_editor(&api, ENROLLED, &["create", "-f", "-"], &server(&api).to_string()).unwrap();
-    as_editor(&api, ENROLLED, &["create", "-f", "-"], &{
-        let mut other = plain(&api, ENROLLED, "other");
-        other["spec"]["containers"][0]["command"] =
-            json!(["/opt/venv/bin/python", "-m", "http.server", "8000"]);
-        other.to_string()
-    })
-    .unwrap();
-    ready(&api, "server");
-    let ephemeral = |patch| ["patch", "pod", "server", "--subresource=ephemeralcontainers", "-p", patch];
-    let [ours, redirect, privileged, user, mount, named, capability] = [
+fn ephemeral(patch: &str) -> [&str; 6] {
+    beside("server", patch)
+}
+
+fn beside<'a>(pod: &'a str, patch: &'a str) -> [&'a str; 6] {
+    ["patch", "pod", pod, "--subresource=ephemeralcontainers", "-p", patch]
+}
+
+/// Debug containers that would hold what no container of an enrolled pod may.
+fn debugging(api: &Api) -> Vec<String> {
+    let security: &[(&str, &str, serde_json::Value)] = &[
+        ("server", "that keeps NET_RAW", json!({"capabilities": {"drop": ["MKNOD"]}})),
+        ("server", "without any word on capabilities", json!({})),
+        (
+            "server",
+            "unconfined",
+            json!({"capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "Unconfined"}}),
+        ),
+        (
+            "server",
+            "with /proc unmasked",
+            json!({"capabilities": {"drop": ["ALL"]}, "procMount": "Unmasked"}),
+        ),
+        ("other", "privileged", json!({"privileged": true})),
+        ("other", "with NET_ADMIN", json!({"capabilities": {"add": ["NET_ADMIN"], "drop": ["ALL"]}})),
+        ("other", "with SYS_ADMIN", json!({"capabilities": {"add": ["SYS_ADMIN"], "drop": ["ALL"]}})),
+    ];
+    let mut wrong = Vec::new();
+    for (pod, what, security) in security {
+        let target = if *pod == "server" { "server" } else { "main" };
+        let patch = debug(target, &json!({"securityContext": security}));
+        let words = [&beside(pod, &patch)[..], &["--dry-run=server"]].concat();
+        match as_editor(api, ENROLLED, &words, "") {
+            Ok(_) => wrong.push(format!("a debug container of {pod} {what}: let in")),
+            Err(said) if !said.contains("--profile=restricted") => {
+                wrong.push(format!("a debug container of {pod} {what}: {said}"));
+            }
+            Err(_) => {}
+        }
+    }
+    wrong
+}
+
+/// What is done to the running pods `server`, which is injected, and `other`, which is not; gives what was not refused as it should.
+fn moved(api: &Api) -> Vec<String> {
+    let [ours, redirect, privileged, user, mount, feed, named, capability] = [
         debug("behalf-sidecar", &json!({})),
         debug("behalf-redirect", &json!({})),
         debug("server", &json!({"securityContext": {"privileged": true}})),
         debug("server", &json!({"securityContext": {"runAsUser": 15001}})),
         debug("server", &json!({"volumeMounts": [{"name": "behalf-idp-corp", "mountPath": "/x"}]})),
+        debug("server", &json!({"volumeMounts": [{"name": "behalf-feed", "mountPath": "/x"}]})),
         debug("server", &json!({"name": "behalf-x"})),
         debug("server", &json!({"securityContext": {"capabilities": {"add": ["SYS_PTRACE"]}}})),
     ];
@@ -64,6 +91,11 @@ fn a_running_pod_cannot_be_moved_to_what_would_not_have_been_let_in() {
             &["set", "image", "pod/server", "behalf-redirect=localhost/evil:1"],
             "undo the change",
         ),
+        (
+            "the annotation of what was injected",
+            &["annotate", "--overwrite", "pod", "server", "behalf.dev/injected=current"],
+            "leave it as it is",
+        ),
         ("a debug container beside the sidecar", &ephemeral(&ours), "debug another container of the pod"),
         (
             "a debug container beside the redirect",
@@ -84,6 +116,29 @@ fn a_running_pod_cannot_be_moved_to_what_would_not_have_been_let_in() {
             &["debug", "server", "--image=localhost/x:1", "--target=behalf-sidecar"],
             "debug another container of the pod",
         ),
+        ("the images of both", &["set", "image", "pod/server", "*=localhost/evil:1"], "undo the change"),
+        (
+            "the label replaced by a patch",
+            &[
+                "patch",
+                "pod",
+                "server",
+                "--type=json",
+                "-p",
+                r#"[{"op":"remove","path":"/metadata/labels"}]"#,
+            ],
+            template,
+        ),
+        (
+            "attach to the redirect",
+            &["attach", "server", "-c", "behalf-redirect"],
+            "name another container with -c",
+        ),
+        (
+            "a debug container with the feed's token",
+            &ephemeral(&feed),
+            "use kubectl debug --profile=restricted",
+        ),
         (
             "exec",
             &["exec", "server", "-c", "behalf-sidecar", "--", "/behalf-sidecar", "--help"],
@@ -93,7 +148,7 @@ fn a_running_pod_cannot_be_moved_to_what_would_not_have_been_let_in() {
     ];
     let mut wrong = Vec::new();
     for (name, words, wanted) in rows {
-        match as_editor(&api, ENROLLED, words, "") {
+        match as_editor(api, ENROLLED, words, "") {
             Ok(said) => wrong.push(format!("{name}: done: {said}")),
             Err(said) if !said.contains(wanted) => {
                 wrong.push(format!("{name}: wants {wanted:?}, got {said}"));
@@ -101,8 +156,31 @@ fn a_running_pod_cannot_be_moved_to_what_would_not_have_been_let_in() {
             Err(_) => {}
         }
     }
+    wrong
+}
+
+#[test]
+fn a_running_pod_cannot_be_moved_to_what_would_not_have_been_let_in() {
+    let api = Api::open();
+    let _scene = enrolled(&api);
+    injecting(&api);
+    as_editor(&api, ENROLLED, &["create", "-f", "-"], &server(&api).to_string()).unwrap();
+    as_editor(&api, ENROLLED, &["create", "-f", "-"], &{
+        let mut other = plain(&api, ENROLLED, "other");
+        other["spec"]["containers"][0]["command"] =
+            json!(["/opt/venv/bin/python", "-m", "http.server", "8000"]);
+        other.to_string()
+    })
+    .unwrap();
+    ready(&api, ENROLLED, "server");
+    let mut wrong = moved(&api);
+    wrong.extend(debugging(&api));
+    let away = without_operator(&api);
+    wrong.extend(
+        moved(&api).into_iter().chain(debugging(&api)).map(|line| format!("without operator: {line}")),
+    );
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    // What is no business of ours goes on.
+    // What is no business of ours goes on, with nobody of ours there too.
     as_editor(&api, ENROLLED, &["annotate", "pod", "server", "a=b"], "").unwrap();
     as_editor(&api, ENROLLED, &["label", "pod", "server", "other=label"], "").unwrap();
     let said = as_editor(&api, ENROLLED, &["exec", "server", "-c", "server", "--", "id", "-u"], "").unwrap();
@@ -111,6 +189,7 @@ fn a_running_pod_cannot_be_moved_to_what_would_not_have_been_let_in() {
     // With a debug container the pod still changes and goes.
     as_editor(&api, ENROLLED, &["annotate", "--overwrite", "pod", "server", "a=c"], "").unwrap();
     as_editor(&api, ENROLLED, &["delete", "pod", "server", "--wait=true", "--timeout=60s"], "").unwrap();
+    drop(away);
 }
 
 #[test]
