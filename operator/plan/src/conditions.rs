@@ -60,7 +60,7 @@ pub enum EventKind {
 }
 
 /// Reasons of `Ready` that only repeat what another condition says.
-const ECHOES: [&str; 2] = ["NotAccepted", "RefsNotResolved"];
+const ECHOES: [&str; 3] = ["NotAccepted", "RefsNotResolved", "BypassOpen"];
 /// Reasons that every change passes through for about a second.
 const PASSING: [&str; 1] = ["PodsBehind"];
 /// Conditions that are measured: that the first measurement finds everything right is no news.

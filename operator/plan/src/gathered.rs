@@ -7,6 +7,7 @@ use behalf_crds::v1alpha1::{AgentIdentity, IdentityProvider, ScopeCatalog};
 use behalf_policy::bundle::Document;
 use k8s_openapi::api::core::v1::{Namespace, Pod, ResourceRequirements, ServiceAccount};
 
+use crate::bypass;
 use crate::reports::Reports;
 
 /// Everything one identity's plan depends on, as it was read.
@@ -30,6 +31,8 @@ pub struct Gathered {
     pub last_bundle: Option<LastBundle>,
     /// What the pods tell of themselves.
     pub reports: Reports,
+    /// What was found from outside.
+    pub bypass: bypass::Facts,
 }
 
 /// A bundle read back from its `ConfigMap` and verified.

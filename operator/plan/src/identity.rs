@@ -6,12 +6,13 @@ mod status;
 
 use behalf_crds::names;
 use behalf_crds::v1alpha1::{
-    self as crds, AcceptedReason, ConditionType, DecisionCounts, PodCounts, ReadyReason, ResolvedRefsReason,
-    State,
+    self as crds, AcceptedReason, BypassClosedReason, ConditionType, DecisionCounts, PodCounts, ReadyReason,
+    ResolvedRefsReason, State,
 };
 use behalf_policy::bundle::document::{FORMAT, FeedDocument, PolicyDocument};
 use behalf_policy::bundle::{Bundle, Document, RefuseAllReason, Serve};
 
+use crate::bypass;
 use crate::compile::{self, Resolved, namespace_of};
 use crate::conditions::ConditionIntent;
 use crate::gathered::{Gathered, Settings};
@@ -39,6 +40,8 @@ pub struct Desired {
     pub settling: bool,
     /// What the pods have decided; none: nothing was told yet.
     pub decisions: Option<DecisionCounts>,
+    /// The `BypassClosed` condition, as far as it does not depend on what was known before.
+    pub bypass: ConditionIntent<BypassClosedReason>,
     /// Namespace of the identity.
     pub namespace: String,
     /// Namespace of the operator.
@@ -79,6 +82,7 @@ pub fn identity(gathered: &Gathered, settings: &Settings) -> Desired {
         heard: heard::heard(gathered),
         settling: gathered.reports.settling,
         decisions: gathered.reports.decisions.clone(),
+        bypass: bypass::verdict(&gathered.identity, &gathered.bypass, settings),
         namespace: namespace_of(gathered).to_owned(),
         system_namespace: settings.system_namespace.clone(),
         stage: gathered.identity.spec.rollout.stage,

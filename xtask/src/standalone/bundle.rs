@@ -71,6 +71,8 @@ fn compile(authority: &str) -> Result<Serve> {
         service_account: Some(account),
         pods: Vec::new(),
         last_bundle: None,
+        reports: behalf_plan::Reports::default(),
+        bypass: behalf_plan::bypass::Facts::default(),
     };
     let settings = Settings {
         sidecar_image: String::new(),

@@ -2,12 +2,13 @@
 
 use behalf_crds::names;
 use behalf_crds::v1alpha1::{
-    AgentIdentityStatus, BundleStatus, ConditionReason as _, ConditionType, InjectionStatus, ReadyReason,
-    RolloutReason, RolloutStatus, find_condition,
+    AgentIdentityStatus, BundleStatus, BypassClosedReason, ConditionReason as _, ConditionType,
+    InjectionStatus, ReadyReason, RolloutReason, RolloutStatus, find_condition,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Desired, heard, programmed};
+use crate::bypass;
 use crate::conditions::ConditionIntent;
 use crate::gathered::Applied;
 
@@ -29,6 +30,7 @@ pub fn identity_status(
     let ready = ready(&Summary { desired, applied, previous });
     let programming = programmed::programming(desired, applied, previous);
     desired.accepted.set(&mut conditions, desired.generation, now);
+    bypass_closed(desired, previous).set(&mut conditions, desired.generation, now);
     programming.condition.set(&mut conditions, desired.generation, now);
     desired.resolved_refs.set(&mut conditions, desired.generation, now);
     ready.set(&mut conditions, desired.generation, now);
@@ -59,7 +61,7 @@ pub fn identity_status(
 type ReadyCheck = fn(&Summary<'_>) -> Option<ConditionIntent<ReadyReason>>;
 
 /// In this order: the first that fails is what there is to do first.
-const READY_CHECKS: [ReadyCheck; 8] = [
+const READY_CHECKS: [ReadyCheck; 9] = [
     not_accepted,
     refs_not_resolved,
     not_judged,
@@ -68,6 +70,7 @@ const READY_CHECKS: [ReadyCheck; 8] = [
     pods_not_right,
     pods_complain,
     pods_complained,
+    bypass_open,
 ];
 
 fn ready(summary: &Summary<'_>) -> ConditionIntent<ReadyReason> {
@@ -134,4 +137,16 @@ fn pods_complained(summary: &Summary<'_>) -> Option<ConditionIntent<ReadyReason>
     let ready = find_condition(&before.conditions, ConditionType::Ready)?;
     let reason = ReadyReason::ALL.iter().copied().find(|it| it.as_str() == ready.reason)?;
     heard::is_told(reason).then(|| ConditionIntent::new(reason, ready.message.clone()))
+}
+
+fn bypass_closed(
+    desired: &Desired,
+    previous: Option<&AgentIdentityStatus>,
+) -> ConditionIntent<BypassClosedReason> {
+    let before = previous.map(|status| status.conditions.as_slice()).unwrap_or_default();
+    bypass::settled(&desired.bypass, desired.settling, before)
+}
+
+fn bypass_open(summary: &Summary<'_>) -> Option<ConditionIntent<ReadyReason>> {
+    bypass::ready_problem(&bypass_closed(summary.desired, summary.previous))
 }

@@ -144,6 +144,7 @@ pub(crate) fn gathered_with(identity: Value, catalog: Value, provider: Value) ->
         pods: vec![pod_facts("hr-1", true)],
         last_bundle: None,
         reports: Reports::default(),
+        bypass: behalf_plan::bypass::Facts::default(),
     }
 }
 

@@ -31,7 +31,13 @@ fn a_healthy_identity_is_ready_and_says_what_runs() {
         .collect();
     assert_eq!(
         types,
-        [("Accepted", "True"), ("Programmed", "Unknown"), ("Ready", "True"), ("ResolvedRefs", "True")]
+        [
+            ("Accepted", "True"),
+            ("BypassClosed", "Unknown"),
+            ("Programmed", "Unknown"),
+            ("Ready", "True"),
+            ("ResolvedRefs", "True")
+        ]
     );
     assert!(status.conditions.iter().all(|condition| condition.observed_generation == Some(4)));
     assert_eq!(status.observed_generation, Some(4));
