@@ -93,6 +93,8 @@ pub struct Server {
     pub host: Host,
     /// Where the one-call handle travels.
     pub carriers: BTreeSet<document::Carrier>,
+    /// Seconds that a handle outlives the response of its call.
+    pub handle_grace: u32,
     /// Tools by exact name; one that is not here is refused.
     pub tools: BTreeMap<ToolName, Tool>,
 }

@@ -134,18 +134,36 @@ enum Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Head,
-    Data { left: u64 },
+    Data {
+        left: u64,
+    },
     UntilEnd,
-    ChunkSize { size: u64, digits: u8 },
-    ChunkExtension { len: usize },
-    ChunkSizeLf { size: u64 },
-    ChunkData { left: u64 },
+    ChunkSize {
+        size: u64,
+        digits: u8,
+    },
+    ChunkExtension {
+        size: u64,
+        len: usize,
+    },
+    ChunkSizeLf {
+        size: u64,
+    },
+    ChunkData {
+        left: u64,
+    },
     ChunkDataCr,
     ChunkDataLf,
     /// At the beginning of a trailer line; so many bytes of trailers before it.
-    Trailer { len: usize },
-    TrailerLine { len: usize },
-    TrailerLineLf { len: usize },
+    Trailer {
+        len: usize,
+    },
+    TrailerLine {
+        len: usize,
+    },
+    TrailerLineLf {
+        len: usize,
+    },
     LastLf,
 }
 
@@ -312,24 +330,18 @@ impl Framing {
                 if matches!(self.kind, Kind::Requests { .. }) {
                     return Err(FramingRefusal::ChunkExtension);
                 }
-                self.head.clear();
-                self.head.extend_from_slice(&size.to_be_bytes());
-                State::ChunkExtension { len: 0 }
+                State::ChunkExtension { size, len: 0 }
             }
             (State::ChunkSize { size, digits }, byte) if digits < 16 => {
                 let digit = char::from(byte).to_digit(16).ok_or(FramingRefusal::ChunkSize)?;
                 State::ChunkSize { size: (size << 4) | u64::from(digit), digits: digits.saturating_add(1) }
             }
             (State::ChunkSize { .. }, _) => return Err(FramingRefusal::ChunkSize),
-            (State::ChunkExtension { .. }, b'\r') => {
-                let size = self.head.first_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes));
-                self.head.clear();
-                State::ChunkSizeLf { size }
-            }
+            (State::ChunkExtension { size, .. }, b'\r') => State::ChunkSizeLf { size },
             (State::ChunkExtension { .. } | State::TrailerLine { .. } | State::Trailer { .. }, b'\n') => {
                 return Err(FramingRefusal::BareLineFeed);
             }
-            (State::ChunkExtension { len }, _) => State::ChunkExtension { len: longer(len)? },
+            (State::ChunkExtension { size, len }, _) => State::ChunkExtension { size, len: longer(len)? },
             (State::ChunkSizeLf { size: 0 }, b'\n') => State::Trailer { len: 0 },
             (State::ChunkSizeLf { size }, b'\n') => State::ChunkData { left: size },
             (State::ChunkDataCr, b'\r') => State::ChunkDataLf,

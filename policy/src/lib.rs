@@ -15,6 +15,7 @@ pub mod decision;
 pub mod deny;
 pub mod envelope;
 pub mod feed;
+pub mod framing;
 pub mod ids;
 pub mod listing;
 pub mod probe;

@@ -35,6 +35,7 @@ fn nothing_unresolved_doubled_or_out_of_bounds_is_loaded() {
     assert!(matches!(refused(|p| p.servers[0].tools[0].scopes.clear()), LoadError::Empty(_)));
     assert!(matches!(refused(|p| p.servers[0].carriers.clear()), LoadError::Empty(_)));
     assert!(matches!(refused(|p| p.servers[0].port = 0), LoadError::Bounds(_)));
+    assert!(matches!(refused(|p| p.servers[0].handle_grace = 31), LoadError::Bounds("handleGrace")));
     assert!(matches!(refused(|p| p.callers.kinds.clear()), LoadError::Empty(_)));
     assert!(matches!(refused(|p| p.providers[0].algorithms.clear()), LoadError::Empty(_)));
     assert!(matches!(refused(|p| p.providers[0].clock_skew = 61), LoadError::Bounds(_)));
@@ -81,6 +82,17 @@ fn urls_are_https_without_user_query_or_fragment() {
         );
     }
     assert!(matches!(refused(|p| p.servers[0].url = Audience::new("urn:x").unwrap()), LoadError::Url(_)));
+}
+
+#[test]
+fn b29_the_grace_of_a_handle_is_none_unless_the_document_says_so() {
+    let text = serde_json::to_string(&document(policy_document())).unwrap();
+    assert!(!text.contains("handleGrace"), "documents without it stay as they were");
+    let with = text.replacen("\"carriers\"", "\"handleGrace\":30,\"carriers\"", 1);
+    for (text, grace) in [(&text, 0), (&with, 30)] {
+        let bundle = Bundle::load(serde_json::from_str(text).unwrap(), String::new()).unwrap();
+        assert_eq!(bundle.policy().unwrap().server.handle_grace, grace);
+    }
 }
 
 #[test]

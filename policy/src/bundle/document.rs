@@ -146,8 +146,17 @@ pub struct ServerDocument {
     pub host: Host,
     /// Where the one-call handle travels.
     pub carriers: BTreeSet<Carrier>,
+    /// Seconds that a handle outlives the response of its call, at most
+    /// [`MAX_HANDLE_GRACE`](super::load::MAX_HANDLE_GRACE).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub handle_grace: u32,
     /// The tools it may serve.
     pub tools: Vec<ToolDocument>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde asks for")]
+fn is_zero(value: &u32) -> bool {
+    *value == 0
 }
 
 /// What the server sees as `Host`.

@@ -15,6 +15,8 @@ use crate::ids::{EntryName, ScopeSet};
 pub const MAX_CLOCK_SKEW: u32 = 60;
 /// No exchanged token may be allowed to live longer than this, seconds.
 pub const MAX_TOKEN_LIFETIME: u32 = 3600;
+/// No handle may outlive the response of its call by more than this, seconds.
+pub const MAX_HANDLE_GRACE: u32 = 30;
 
 /// Why a document is not loaded. Names are the operator's own, never a caller's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -209,6 +211,9 @@ fn server_of(s: ServerDocument, ceilings: &BTreeMap<EntryName, ScopeSet>) -> Res
     if s.port == 0 {
         return Err(LoadError::Bounds("port"));
     }
+    if s.handle_grace > MAX_HANDLE_GRACE {
+        return Err(LoadError::Bounds("handleGrace"));
+    }
     if s.carriers.is_empty() {
         return Err(LoadError::Empty("carriers".to_owned()));
     }
@@ -246,6 +251,7 @@ fn server_of(s: ServerDocument, ceilings: &BTreeMap<EntryName, ScopeSet>) -> Res
         port: s.port,
         host: s.host,
         carriers: s.carriers,
+        handle_grace: s.handle_grace,
         tools,
     })
 }

@@ -63,7 +63,7 @@ pub(super) fn answer(text: &[u8], head_only: bool) -> Result<Answer, FramingRefu
         b"101" => Err(FramingRefusal::Interim),
         [b'1', ..] if bodiless => Ok(Answer::Interim),
         [b'1', ..] => Err(FramingRefusal::NoBodyHere),
-        [b'0' | b'6'..=b'9', ..] => Err(FramingRefusal::StartLine),
+        [b'0', ..] => Err(FramingRefusal::StartLine),
         b"204" if !bodiless => Err(FramingRefusal::NoBodyHere),
         b"204" | b"304" => Ok(Answer::Final(Body::None)),
         _ if head_only => Ok(Answer::Final(Body::None)),

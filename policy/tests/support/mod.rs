@@ -60,6 +60,7 @@ pub fn policy_document() -> PolicyDocument {
             port: 8000,
             host: Host::Loopback,
             carriers: [Carrier::Authorization, Carrier::Meta].into(),
+            handle_grace: 0,
             tools: vec![
                 tool("directory.search", &["hr:read"], Denial::Explain, None),
                 tool("leave.list", &["hr:leave:read"], Denial::Explain, None),

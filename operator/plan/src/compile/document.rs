@@ -185,6 +185,7 @@ fn server_document(server: &crds::Server, tools: Vec<ToolDocument>) -> Result<Se
                 crds::Carrier::Meta => Carrier::Meta,
             })
             .collect(),
+        handle_grace: 0,
         tools,
     })
 }
