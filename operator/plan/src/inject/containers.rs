@@ -16,7 +16,7 @@ use crate::gathered::Settings;
 /// The one capability nobody needs without asking: forging packets of other pods.
 const NET_RAW: &str = "NET_RAW";
 const ALL: &str = "ALL";
-const KEY_ARGUMENT: &str = "--bundle-key=";
+pub(super) const KEY_ARGUMENT: &str = "--bundle-key=";
 
 /// The redirect and the sidecar, in the order in which they run.
 pub(super) fn ours(identity: &AgentIdentity, settings: &Settings, declared: &Probes) -> Vec<Container> {
@@ -187,7 +187,8 @@ pub(super) fn same(there: &Container, planned: &Container) -> bool {
         container.args.iter().flatten().filter(|a| is_key(a)).cloned().collect()
     };
     let (pinned, trusted) = (keys(there), keys(planned));
-    let some_of_them = pinned == trusted || !pinned.is_empty() && pinned.iter().all(|key| trusted.contains(key));
+    let some_of_them =
+        pinned == trusted || !pinned.is_empty() && pinned.iter().all(|key| trusted.contains(key));
     some_of_them && bare(there) == bare(planned)
 }
 

@@ -28,11 +28,12 @@ pub(super) fn closed(pod: &Pod, identity: &AgentIdentity, services: &[Service]) 
     let nothing = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&nothing);
     let mut wanted: Vec<Wanted> = Vec::new();
-    let mut want = |number: i32, protocol: &str, by: String| {
-        match wanted.iter_mut().find(|it| it.number == number && it.protocol == protocol) {
-            Some(known) => known.by.push(by),
-            None => wanted.push(Wanted { number, protocol: protocol.to_owned(), by: vec![by] }),
-        }
+    let mut want = |number: i32, protocol: &str, by: String| match wanted
+        .iter_mut()
+        .find(|it| it.number == number && it.protocol == protocol)
+    {
+        Some(known) => known.by.push(by),
+        None => wanted.push(Wanted { number, protocol: protocol.to_owned(), by: vec![by] }),
     };
     for container in served(spec) {
         for port in container.ports.iter().flatten() {

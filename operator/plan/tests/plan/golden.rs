@@ -43,6 +43,7 @@ fn injected(name: &str) {
         &namespace(),
         Some(&object(identity)),
         &providers(all),
+        &[],
         &settings(),
     ) {
         Injection::Plan(plan) => json!({

@@ -9,25 +9,26 @@ use serde_json::{Value, json};
 
 use crate::fixtures::*;
 
-fn inject(pod_value: Value) -> Injection {
+pub(crate) fn inject(pod_value: Value) -> Injection {
     let identity = object(accepted_identity_value());
     plan_injection(
         &pod(pod_value),
         &namespace(),
         Some(&identity),
         &providers(vec![provider_value("corp")]),
+        &[],
         &settings(),
     )
 }
 
-fn planned(pod_value: Value) -> Plan {
+pub(crate) fn planned(pod_value: Value) -> Plan {
     match inject(pod_value) {
         Injection::Plan(plan) => *plan,
         other => panic!("{other:?}"),
     }
 }
 
-fn reasons(injection: &Injection) -> Vec<RefusalReason> {
+pub(crate) fn reasons(injection: &Injection) -> Vec<RefusalReason> {
     match injection {
         Injection::Refuse(refusals) => refusals.iter().map(|refusal| refusal.reason).collect(),
         _ => Vec::new(),
@@ -35,19 +36,19 @@ fn reasons(injection: &Injection) -> Vec<RefusalReason> {
 }
 
 /// The fixture's pod with one thing merged into its spec.
-fn pod_with(spec: Value) -> Value {
+pub(crate) fn pod_with(spec: Value) -> Value {
     let mut value = pod_value();
     json_patch::merge(&mut value["spec"], &spec);
     value
 }
 
-fn container_with(fields: Value) -> Value {
+pub(crate) fn container_with(fields: Value) -> Value {
     let mut value = pod_value();
     json_patch::merge(&mut value["spec"]["containers"][0], &fields);
     value
 }
 
-fn applied(value: Value) -> Value {
+pub(crate) fn applied(value: Value) -> Value {
     serde_json::to_value(planned(value.clone()).apply(&pod(value))).unwrap()
 }
 
@@ -91,7 +92,12 @@ fn whoever_may_not_join_is_refused_with_cause_and_next_step() {
             R::PortReserved,
             "15102",
         ),
-        (container_with(json!({"livenessProbe": {"grpc": {"port": 8000}}})), R::ProbeNotSupported, "gRPC"),
+        (container_with(json!({"livenessProbe": {"grpc": {"port": 0}}})), R::PortNotFound, "port 0"),
+        (
+            container_with(json!({"livenessProbe": {"grpc": {"port": 15104}}})),
+            R::ProbeNotSupported,
+            "Behalf's own",
+        ),
         (
             container_with(json!({"livenessProbe": {"httpGet": {"port": 8000, "host": "10.0.0.1"}}})),
             R::ProbeNotSupported,
@@ -148,7 +154,7 @@ fn a_labelled_pod_joins_only_what_is_there_enrolled_and_accepted() {
         let identity = identity.map(object);
         let namespace = object(json!({"metadata": {"name": "hr", "labels": labels}}));
         let injection =
-            plan_injection(&pod(pod_value()), &namespace, identity.as_ref(), &providers, &settings());
+            plan_injection(&pod(pod_value()), &namespace, identity.as_ref(), &providers, &[], &settings());
         let Injection::Refuse(refusals) = injection else { panic!("{injection:?}") };
         refusals[0].clone()
     };
@@ -187,60 +193,38 @@ fn a_labelled_pod_joins_only_what_is_there_enrolled_and_accepted() {
 }
 
 #[test]
-fn d37_a_pod_that_brings_a_sidecar_of_its_own_is_refused() {
-    let container = |name: &str| json!({"name": name, "image": "evil:1"});
-    for spec in [
-        json!({"initContainers": [container("behalf-sidecar")]}),
-        json!({"initContainers": [container("behalf-redirect")]}),
-        json!({"initContainers": [container("behalf-else")]}),
-        json!({"containers": [pod_value()["spec"]["containers"][0].clone(), container("behalf-sidecar")]}),
-        json!({"ephemeralContainers": [container("behalf-debug")]}),
-        json!({"volumes": [{"name": "behalf-bundle", "configMap": {"name": "mine"}}]}),
-        json!({"volumes": [{"name": "behalf-idp-corp", "emptyDir": {}}]}),
-        json!({"volumes": [{"name": "behalf-other", "emptyDir": {}}]}),
+fn a_grpc_probe_is_moved_with_its_service() {
+    let value = container_with(
+        json!({"readinessProbe": {"grpc": {"port": 8000, "service": "hr"}, "timeoutSeconds": 3},
+        "livenessProbe": {"grpc": {"port": 9000}}}),
+    );
+    let plan = planned(value.clone());
+    let declared = |kind: &str| plan.probes.get(&format!("server/{kind}")).cloned();
+    assert_eq!(declared("readiness"), Some(Probe::Grpc { port: 8000, service: "hr".to_owned() }));
+    assert_eq!(declared("liveness"), Some(Probe::Grpc { port: 9000, service: String::new() }));
+    let once = applied(value);
+    let probe = &once["spec"]["containers"][0]["readinessProbe"];
+    assert!(probe["grpc"].is_null());
+    assert_eq!(probe["httpGet"]["path"], "/probe/server/readiness");
+    assert_eq!(probe["timeoutSeconds"], 3, "kubelet's own bound stays");
+    assert_eq!(applied(once.clone()), once, "read back and written again");
+}
+
+#[test]
+fn hooks_that_do_not_go_over_http_stay_as_they_are() {
+    for hook in [
+        json!({"tcpSocket": {"port": 8000}}),
+        json!({"tcpSocket": {"port": 8000, "host": "10.0.0.1"}}),
+        json!({"sleep": {"seconds": 3}}),
+        json!({"exec": {"command": ["true"]}}),
     ] {
-        assert_eq!(reasons(&inject(pod_with(spec.clone()))), [RefusalReason::ReservedName], "{spec}");
+        let value = container_with(json!({"lifecycle": {"postStart": hook, "preStop": hook}}));
+        assert!(planned(value.clone()).probes.is_empty());
+        assert_eq!(
+            applied(value)["spec"]["containers"][0]["lifecycle"],
+            json!({"postStart": hook, "preStop": hook})
+        );
     }
-    let borrowed = container_with(json!({"volumeMounts": [{"name": "behalf-idp-corp", "mountPath": "/x"}]}));
-    assert_eq!(reasons(&inject(borrowed)), [RefusalReason::ReservedName]);
-}
-
-#[test]
-fn d37_any_change_to_what_was_injected_is_refused() {
-    let good = applied(pod_value());
-    assert!(matches!(inject(good.clone()), Injection::Plan(_)));
-    let changes = [
-        ("/spec/initContainers/1/image", json!("evil:1")),
-        ("/spec/initContainers/1/command", json!(["sh"])),
-        ("/spec/initContainers/1/args/2", json!("--identity=other")),
-        ("/spec/initContainers/1/args/3", json!("--bundle-key=evil=AAAA")),
-        ("/spec/initContainers/1/env", json!([])),
-        ("/spec/initContainers/1/securityContext/runAsUser", json!(0)),
-        ("/spec/initContainers/1/restartPolicy", Value::Null),
-        ("/spec/initContainers/1/startupProbe", Value::Null),
-        ("/spec/initContainers/1/volumeMounts/0/readOnly", json!(false)),
-        ("/spec/initContainers/0/args", json!(["redirect", "--server-port=9000"])),
-        ("/spec/initContainers/0/securityContext/privileged", json!(true)),
-        ("/spec/volumes/0/configMap/optional", json!(true)),
-        ("/spec/volumes/1/projected/sources/0/serviceAccountToken/audience", json!("other")),
-    ];
-    for (pointer, value) in changes {
-        let mut pod = good.clone();
-        let (parent, member) = pointer.rsplit_once('/').unwrap();
-        match pod.pointer_mut(parent).unwrap_or_else(|| panic!("{pointer}")) {
-            Value::Array(items) => items[member.parse::<usize>().unwrap()] = value,
-            other => other[member] = value,
-        }
-        assert_eq!(reasons(&inject(pod)), [RefusalReason::ReservedName], "{pointer}");
-    }
-}
-
-#[test]
-fn what_other_admission_plugins_set_on_ours_is_left_alone() {
-    let mut value = applied(pod_value());
-    value["spec"]["initContainers"][1]["imagePullPolicy"] = json!("Always");
-    value["spec"]["initContainers"][1]["resources"]["limits"] = json!({"memory": "1Gi"});
-    assert_eq!(applied(value.clone()), serde_json::to_value(pod(value)).unwrap());
 }
 
 #[test]
@@ -325,16 +309,6 @@ fn net_raw_is_dropped_where_nobody_asked_for_it() {
 }
 
 #[test]
-fn a_port_that_the_rules_close_is_named_with_the_line_to_add() {
-    let value = container_with(json!({"ports": [
-        {"containerPort": 8000}, {"containerPort": 9090, "name": "metrics"}, {"containerPort": 8000, "protocol": "UDP"}]}));
-    let warnings = planned(value).warnings;
-    assert_eq!(warnings.len(), 2);
-    assert!(warnings[0].message.contains("- {port: 9090, protocol: TCP}"), "{}", warnings[0].message);
-    assert!(warnings[1].message.contains("- {port: 8000, protocol: UDP}"));
-}
-
-#[test]
 fn the_revision_moves_with_what_needs_a_restart_and_only_with_it() {
     let all = providers(vec![provider_value("corp")]);
     let of = |value: Value, settings: &behalf_plan::Settings| revision(&object(value), &all, settings);
@@ -363,19 +337,6 @@ fn the_revision_moves_with_what_needs_a_restart_and_only_with_it() {
 }
 
 #[test]
-fn a_port_that_is_only_scraped_is_named_too() {
-    let mut value = pod_value();
-    value["metadata"]["annotations"] = json!({"prometheus.io/port": "9090"});
-    let warnings = planned(value.clone()).warnings;
-    assert_eq!(warnings.len(), 1);
-    assert!(warnings[0].message.contains("prometheus.io/port"), "{}", warnings[0].message);
-    for port in ["8000", "metrics", ""] {
-        value["metadata"]["annotations"] = json!({"prometheus.io/port": port});
-        assert!(planned(value.clone()).warnings.is_empty(), "{port}");
-    }
-}
-
-#[test]
 fn a_level_that_admits_no_packet_rules_is_said_before_the_api_server_says_it() {
     let identity = object(accepted_identity_value());
     for (level, refused) in [("baseline", true), ("restricted", true), ("privileged", false)] {
@@ -383,7 +344,7 @@ fn a_level_that_admits_no_packet_rules_is_said_before_the_api_server_says_it() {
         let namespace = object(json!({"metadata": {"name": "hr", "labels": labels}}));
         let all = providers(vec![provider_value("corp")]);
         let found =
-            reasons(&plan_injection(&pod(pod_value()), &namespace, Some(&identity), &all, &settings()));
+            reasons(&plan_injection(&pod(pod_value()), &namespace, Some(&identity), &all, &[], &settings()));
         assert_eq!(found.contains(&RefusalReason::InterceptionNotAllowed), refused, "{level}");
     }
 }

@@ -192,7 +192,7 @@ proptest! {
         let identity = object::<AgentIdentity>(accepted_identity_value());
         let providers = providers(vec![provider_value("corp")]);
         let before = pod(value);
-        let ask = |pod: &_| plan_injection(pod, &namespace(), Some(&identity), &providers, &settings());
+        let ask = |pod: &_| plan_injection(pod, &namespace(), Some(&identity), &providers, &[], &settings());
         let Injection::Plan(first) = ask(&before) else { return Ok(()) };
         let once = first.apply(&before);
         let Injection::Plan(second) = ask(&once) else { panic!("{:?}", ask(&once)) };
@@ -228,6 +228,7 @@ fn bare(pod: &Value) -> Value {
             for handler in ["/startupProbe", "/readinessProbe", "/livenessProbe", "/lifecycle/preStop"] {
                 take(row, handler, "httpGet");
                 take(row, handler, "tcpSocket");
+                take(row, handler, "grpc");
             }
             let env = row.as_object_mut().unwrap().remove("env").unwrap_or_default();
             let others = env.as_array().into_iter().flatten().filter(|row| row["name"] != "PAYROLL_URL");

@@ -8,6 +8,7 @@
     reason = "a test ends where it fails, and objects are written where they are used"
 )]
 
+mod bypass;
 mod catalog;
 mod chart;
 mod differential;
@@ -16,6 +17,7 @@ mod golden;
 mod identity;
 mod injection;
 mod injection_newcomer;
+mod injection_ours;
 mod injection_ports;
 mod laws;
 mod ledger;
