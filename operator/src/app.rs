@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,6 @@ use behalf_crds::names;
 use behalf_plan::Settings;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::Client;
@@ -41,6 +40,8 @@ use crate::metrics::Metrics;
 use crate::reconcile::{self, Context};
 use crate::resolv_conf;
 use crate::signing::SigningKeys;
+use crate::signing::keep::{self, Around, Keeper};
+use crate::signing::rotate::Rules;
 use crate::telemetry;
 use crate::webhook::mutate::Mutate;
 use crate::webhook::server::Webhook;
@@ -48,13 +49,11 @@ use crate::webhook::server::Webhook;
 /// Changes that may wait for the reconciler before the watches wait for it.
 const CHANGES: usize = 1024;
 /// How often the parameters of the admission policies are compared.
-const PARAMETERS_RECHECK: Duration = Duration::from_mins(10);
+const PARAMETERS_RECHECK: Duration = Duration::from_secs(30);
 /// How soon a failed write of them is repeated.
 const PARAMETERS_RETRY: Duration = Duration::from_secs(5);
 /// How long the writer may take to stop after the Lease was lost: nobody else has it before.
 const STOP_WRITING: Duration = Duration::from_secs(5);
-/// Key of the Secret under which the signing keys lie.
-const SIGNING_KEYS: &str = "keys.json";
 
 /// Does what the command line says.
 ///
@@ -107,21 +106,38 @@ pub async fn run(args: RunArgs, client: Client, end: impl Future<Output = ()>) -
     tasks.spawn(health.serve(Probes(readiness.clone()), stop.clone()));
     tasks.spawn(scrapes.serve(Scrapes(Arc::clone(&metrics)), stop.clone()));
 
+    let settings = settings(&args)?;
+    let mut end = pin!(end);
+    let secrets = Secrets::new(client.clone(), &args.namespace, names::MANAGER_BUNDLE);
     let pending = readiness.wait_for("signing keys");
-    let keys = Secrets::new(client.clone(), &args.namespace, names::MANAGER_BUNDLE);
-    let keys = Arc::new(signing_keys(&keys).await?);
-    tracing::info!(?keys, "loaded the signing keys");
+    let loaded = tokio::select! {
+        loaded = keep::load_patiently(&secrets, Clock::System) => loaded,
+        () = &mut end => return Ok(()),
+    };
+    tracing::info!(keys = ?loaded, "loaded the signing keys");
     drop(pending);
-    let settings = Live::fixed(Arc::new(settings(&args, &keys)?));
-    let keys = Live::fixed(keys);
-    let (caches, writers) = Caches::new();
-    let gather = Gather::new(client.clone(), caches.clone(), keys.clone());
     let reconciles = args.roles.contains(&Role::Reconcile);
     let (election, leadership) = election(&args, &client, &metrics, reconciles)?;
-    let parts = Parts { args, client, metrics, readiness, stop, settings, gather, keys, leadership };
-
     let (sender, changes) = mpsc::channel(CHANGES);
     let watched = reconciles.then_some(sender);
+    let (caches, writers) = Caches::new();
+    let around = Around {
+        secrets,
+        apply: Apply::new(client.clone(), leadership.clone(), Arc::clone(&metrics)),
+        namespace: args.namespace.clone(),
+        caches: caches.clone(),
+        leadership: leadership.clone(),
+        rules: Rules { max_age: args.signing_key_max_age, overlap: args.signing_key_overlap },
+        clock: Clock::System,
+        monotonic: Monotonic::System,
+        changes: watched.clone(),
+        metrics: Arc::clone(&metrics),
+    };
+    let (keeper, keys, settings) = Keeper::new(around, loaded, settings);
+    tasks.spawn(keeper.keep(stop.clone()));
+    let gather = Gather::new(client.clone(), caches.clone(), keys.clone());
+    let parts = Parts { args, client, metrics, readiness, stop, settings, gather, keys, leadership };
+
     writers.watch(&parts.client, &caches, watched, &parts.metrics, &parts.stop, &mut tasks);
     tasks.spawn(filled(caches, parts.readiness.wait_for("caches"), parts.stop.clone()));
     if reconciles {
@@ -174,15 +190,14 @@ impl Parts {
     fn reconcile(&self, changes: mpsc::Receiver<Change>, tasks: &mut JoinSet<()>) {
         let leadership = self.leadership.clone();
         let apply = Apply::new(self.client.clone(), leadership.clone(), Arc::clone(&self.metrics));
-        let parameters = parameters(&self.args, &self.settings.current());
-        let namespace = self.args.namespace.clone();
-        tasks.spawn(keep_parameters(
-            apply.clone(),
-            namespace,
-            parameters,
-            leadership.clone(),
-            self.stop.clone(),
-        ));
+        let parameters = Parameters {
+            apply: apply.clone(),
+            namespace: self.args.namespace.clone(),
+            fixed: parameters(&self.args, &self.settings.current()),
+            keys: self.keys.clone(),
+            leadership: leadership.clone(),
+        };
+        tasks.spawn(parameters.keep(self.stop.clone()));
         let context = Context {
             gather: self.gather.clone(),
             apply,
@@ -271,7 +286,7 @@ async fn supervise(
     mut tasks: JoinSet<()>,
     stop: CancellationToken,
     election: Election,
-    end: impl Future<Output = ()>,
+    end: Pin<&mut impl Future<Output = ()>>,
 ) -> anyhow::Result<()> {
     let resign = CancellationToken::new();
     let mut election = tokio::spawn(election.keep(resign.clone()));
@@ -295,26 +310,8 @@ async fn supervise(
     }
 }
 
-/// The signing keys from their Secret, made if there are none. Whoever creates the Secret first decides.
-async fn signing_keys(secrets: &Secrets) -> anyhow::Result<SigningKeys> {
-    for _ in 0..3 {
-        if let Some(found) =
-            secrets.get(names::SECRET_SIGNING_KEYS).await.context("cannot read the signing keys")?
-        {
-            let stored = found.data.get(SIGNING_KEYS).map(|it| it.0.as_slice()).unwrap_or_default();
-            return Ok(SigningKeys::from_stored(stored)?);
-        }
-        let keys = SigningKeys::generate()?;
-        let data = [(SIGNING_KEYS.to_owned(), ByteString(keys.to_stored()?.to_vec()))].into();
-        if secrets.create(names::SECRET_SIGNING_KEYS, data).await.context("cannot store the signing keys")? {
-            tracing::info!("made the signing keys");
-            return Ok(keys);
-        }
-    }
-    bail!("the Secret {} comes and goes", names::SECRET_SIGNING_KEYS)
-}
-
-fn settings(args: &RunArgs, keys: &SigningKeys) -> anyhow::Result<Settings> {
+/// What plans depend on, without the keys: those are replaced while the process runs.
+fn settings(args: &RunArgs) -> anyhow::Result<Settings> {
     let (mut nameservers, mut cluster_domain) = (args.nameserver.clone(), args.cluster_domain.clone());
     if nameservers.is_empty() || cluster_domain.is_none() {
         let text = std::fs::read_to_string(&args.resolv_conf).with_context(|| {
@@ -338,7 +335,7 @@ fn settings(args: &RunArgs, keys: &SigningKeys) -> anyhow::Result<Settings> {
     Ok(Settings {
         sidecar_image: args.sidecar_image.clone(),
         sidecar_pull_policy: args.sidecar_pull_policy.clone(),
-        bundle_keys: keys.public_arguments(),
+        bundle_keys: Vec::new(),
         nameservers,
         cluster_domain,
         system_namespace: args.namespace.clone(),
@@ -353,7 +350,7 @@ fn settings(args: &RunArgs, keys: &SigningKeys) -> anyhow::Result<Settings> {
     })
 }
 
-/// What the admission policies compare pods to. Lists have one value a line.
+/// What the admission policies compare pods to, without the keys. Lists have one value a line.
 fn parameters(args: &RunArgs, settings: &Settings) -> BTreeMap<String, String> {
     let images: BTreeSet<_> = args.previous_sidecar_image.iter().filter(|it| !it.is_empty()).collect();
     let images: Vec<_> = [&settings.sidecar_image]
@@ -363,7 +360,6 @@ fn parameters(args: &RunArgs, settings: &Settings) -> BTreeMap<String, String> {
         .collect();
     [
         ("sidecarImages", images.join("\n")),
-        ("bundleKeys", settings.bundle_keys.join("\n")),
         ("nameservers", settings.nameservers.join("\n")),
         ("clusterDomain", settings.cluster_domain.clone()),
         ("systemNamespace", settings.system_namespace.clone()),
@@ -372,28 +368,37 @@ fn parameters(args: &RunArgs, settings: &Settings) -> BTreeMap<String, String> {
     .into()
 }
 
-async fn keep_parameters(
+/// Keeps the parameters of the admission policies while this replica leads. All keys stand there, also those that new
+/// pods do not pin any more: a pod may have been planned a moment ago.
+struct Parameters {
     apply: Apply,
     namespace: String,
-    parameters: BTreeMap<String, String>,
-    mut leadership: Leadership,
-    stop: CancellationToken,
-) {
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = leadership.gained() => {}
-        }
-        let wait = match apply.admission_parameters(&namespace, parameters.clone()).await {
-            Ok(_) => PARAMETERS_RECHECK,
-            Err(error) => {
-                tracing::error!(error = %error, "cannot write the parameters of the admission policies");
-                PARAMETERS_RETRY
+    fixed: BTreeMap<String, String>,
+    keys: Live<SigningKeys>,
+    leadership: Leadership,
+}
+
+impl Parameters {
+    async fn keep(mut self, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.leadership.gained() => {}
             }
-        };
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(wait) => {}
+            let mut data = self.fixed.clone();
+            data.insert(keep::PARAMETER.to_owned(), self.keys.current().public_arguments().join("\n"));
+            let wait = match self.apply.admission_parameters(&self.namespace, data).await {
+                Ok(_) => PARAMETERS_RECHECK,
+                Err(error) => {
+                    tracing::error!(error = %error, "cannot write the parameters of the admission policies");
+                    PARAMETERS_RETRY
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.keys.changed() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use behalf_crds::names;
 use clap::{Parser, Subcommand, ValueEnum};
@@ -99,6 +100,21 @@ pub struct RunArgs {
     #[arg(long, env = "BEHALF_WEBHOOK_CONFIGURATION", default_value = names::WEBHOOK_CONFIGURATION)]
     pub webhook_configuration: String,
 
+    /// How old the newest signing key gets before a new one is made beside it, such as 2160h or 90d.
+    #[arg(long, env = "BEHALF_SIGNING_KEY_MAX_AGE", value_parser = duration, default_value = "2160h")]
+    pub signing_key_max_age: Duration,
+    /// How long a new signing key has to be there before pods stop to pin the one before, and how long that one signs on at
+    /// least. No key is dropped while a running pod pins only it.
+    #[arg(long, env = "BEHALF_SIGNING_KEY_OVERLAP", value_parser = duration, default_value = "10m")]
+    pub signing_key_overlap: Duration,
+    /// How long a serving certificate lives; it is renewed when a third of that is left.
+    #[arg(long, env = "BEHALF_CERTIFICATE_LIFETIME", value_parser = duration, default_value = "720h")]
+    pub certificate_lifetime: Duration,
+    /// How long the authority of the serving certificates lives; the next one is prepared when a quarter of that is left.
+    /// At least twice as long as a certificate.
+    #[arg(long, env = "BEHALF_AUTHORITY_LIFETIME", value_parser = duration, default_value = "8760h")]
+    pub authority_lifetime: Duration,
+
     /// What is logged: error, warn, info, debug, or a filter such as `behalf_operator=debug,info`.
     #[arg(long, env = "BEHALF_LOG_LEVEL", default_value = "info")]
     pub log_level: String,
@@ -127,6 +143,24 @@ pub struct CheckArgs {
     pub wait_seconds: u64,
 }
 
+/// A whole number and its unit: s, m, h or d.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no duration such as 90s, 10m, 720h or 30d");
+    let (unit, number) =
+        text.char_indices().next_back().map(|(at, unit)| (unit, &text[..at])).ok_or_else(wrong)?;
+    let seconds: u64 = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 60 * 60,
+        'd' => 24 * 60 * 60,
+        _ => return Err(wrong()),
+    };
+    let number: u32 = number.parse().ok().filter(|it| *it > 0).ok_or_else(wrong)?;
+    let all =
+        u64::from(number).checked_mul(seconds).filter(|it| *it <= 100 * 365 * 86_400).ok_or_else(wrong)?;
+    Ok(Duration::from_secs(all))
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -151,6 +185,16 @@ mod tests {
                 id => format!("BEHALF_{}", id.to_uppercase()),
             };
             assert_eq!(twin, Some(expected));
+        }
+    }
+
+    #[test]
+    fn durations_have_a_unit_and_are_not_nothing() {
+        for (text, seconds) in [("90s", 90), ("10m", 600), ("720h", 2_592_000), ("30d", 2_592_000)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)));
+        }
+        for text in ["", "s", "0s", "10", "-1h", "1.5h", "1w", "1h30m", "4294967295d", "ä", "101d0"] {
+            assert!(duration(text).is_err(), "{text}");
         }
     }
 

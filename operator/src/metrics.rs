@@ -38,6 +38,10 @@ pub enum Object {
     WebhookConfiguration,
     /// The parameters of the admission policies.
     AdmissionParameters,
+    /// The keys that sign bundles.
+    SigningKeys,
+    /// The serving certificate and its authority.
+    Certificates,
 }
 
 /// How an admission ended.

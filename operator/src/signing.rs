@@ -2,10 +2,16 @@
 //!
 //! Called by the reconciler, which keeps the keys in a Secret of its own namespace, and by the local run without
 //! Kubernetes, which keeps them in memory. A bundle is signed by every key of the list, so that pods that pin an older
-//! one still take it; which keys are in the list is decided elsewhere. Private halves leave this module only as the
-//! bytes of the Secret, and no output of it shows them.
+//! one still take it; which keys are in the list is decided by [`rotate`] and followed by [`keep`]. Private halves leave
+//! this module only as the bytes of the Secret, and no output of it shows them.
+
+pub mod keep;
+pub mod pins;
+pub mod rotate;
 
 use std::fmt::{self, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::digest;
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
@@ -13,11 +19,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use behalf_policy::bundle::Document;
 use behalf_policy::bundle::signed::{self, PublicKey, SignedBundleError};
+use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize as _, Zeroizing};
 
 /// How many keys a list may hold; every sidecar carries all public halves in its arguments.
-const MAX_KEYS: usize = 4;
+pub const MAX_KEYS: usize = 4;
 /// Bytes of the public key's digest that name it.
 const ID_BYTES: usize = 8;
 
@@ -57,14 +64,20 @@ impl SigningError {
 }
 
 /// The keys in use, the newest first. Never empty.
+#[derive(Clone)]
 pub struct SigningKeys {
     keys: Vec<Key>,
 }
 
+#[derive(Clone)]
 struct Key {
     id: String,
     public: [u8; 32],
-    pair: Ed25519KeyPair,
+    pair: Arc<Ed25519KeyPair>,
+    /// When it was made; none in lists of the first release.
+    created: Option<Timestamp>,
+    /// Since when new pods do not pin it any more. It still signs.
+    retired: Option<Timestamp>,
 }
 
 /// How a key lies in the Secret.
@@ -73,6 +86,12 @@ struct Key {
 struct StoredKey {
     /// PKCS #8 (RFC 8410), base64.
     pkcs8: String,
+    /// RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    created: Option<String>,
+    /// RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retired: Option<String>,
 }
 
 impl Drop for StoredKey {
@@ -89,13 +108,21 @@ impl fmt::Debug for SigningKeys {
 }
 
 impl SigningKeys {
-    /// One new key.
+    /// One new key of unknown age.
     ///
     /// # Errors
     /// The system gives no randomness.
     pub fn generate() -> Result<Self, SigningError> {
-        let pair = Ed25519KeyPair::generate().map_err(|_| SigningError::Generate)?;
-        Ok(Self { keys: vec![Key::new(pair).ok_or(SigningError::Generate)?] })
+        Ok(Self { keys: vec![Key::generate()?] })
+    }
+
+    /// The same, with `now` as the age of keys that have none.
+    #[must_use]
+    pub fn dated(mut self, now: Timestamp) -> Self {
+        for key in &mut self.keys {
+            key.created.get_or_insert(now);
+        }
+        self
     }
 
     /// Reads what [`SigningKeys::to_stored`] wrote.
@@ -111,7 +138,9 @@ impl SigningKeys {
         for entry in &stored {
             let pkcs8 = Zeroizing::new(STANDARD.decode(&entry.pkcs8).map_err(|_| SigningError::Stored)?);
             let pair = Ed25519KeyPair::from_pkcs8(&pkcs8).map_err(|_| SigningError::Stored)?;
-            let key = Key::new(pair).ok_or(SigningError::Stored)?;
+            let mut key = Key::new(pair).ok_or(SigningError::Stored)?;
+            key.created = time(entry.created.as_deref())?;
+            key.retired = time(entry.retired.as_deref())?;
             if keys.iter().any(|other| other.id == key.id) {
                 return Err(SigningError::Stored);
             }
@@ -128,7 +157,11 @@ impl SigningKeys {
         let mut stored = Vec::with_capacity(self.keys.len());
         for key in &self.keys {
             let pkcs8 = key.pair.to_pkcs8().map_err(|_| SigningError::Stored)?;
-            stored.push(StoredKey { pkcs8: STANDARD.encode(pkcs8.as_ref()) });
+            stored.push(StoredKey {
+                pkcs8: STANDARD.encode(pkcs8.as_ref()),
+                created: key.created.map(|it| it.to_string()),
+                retired: key.retired.map(|it| it.to_string()),
+            });
         }
         Ok(Zeroizing::new(serde_json::to_vec(&stored).map_err(SigningError::Encode)?))
     }
@@ -174,17 +207,48 @@ impl SigningKeys {
     /// The public halves as the sidecar's arguments carry them: `<id>=<base64>`.
     #[must_use]
     pub fn public_arguments(&self) -> Vec<String> {
-        self.public_keys().iter().map(PublicKey::to_argument).collect()
+        self.keys.iter().map(Key::argument).collect()
+    }
+
+    /// Those of them that new pods pin, as soon as admission takes them. Never empty: the newest is never retired.
+    #[must_use]
+    pub fn to_pin(&self) -> Vec<String> {
+        self.keys.iter().filter(|key| key.retired.is_none()).map(Key::argument).collect()
+    }
+
+    /// Those of them that have been there for so long that admission certainly knows them.
+    #[must_use]
+    pub fn older_than(&self, age: Duration, now: Timestamp) -> Vec<String> {
+        let old = |key: &&Key| key.created.is_none_or(|created| since(created, now) >= age);
+        self.keys.iter().filter(old).map(Key::argument).collect()
     }
 }
 
+fn time(text: Option<&str>) -> Result<Option<Timestamp>, SigningError> {
+    text.map(|text| text.parse().map_err(|_| SigningError::Stored)).transpose()
+}
+
+/// How long ago; nothing if that is still to come by our clock.
+fn since(then: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(then)).unwrap_or_default()
+}
+
 impl Key {
+    fn generate() -> Result<Self, SigningError> {
+        let pair = Ed25519KeyPair::generate().map_err(|_| SigningError::Generate)?;
+        Self::new(pair).ok_or(SigningError::Generate)
+    }
+
+    fn argument(&self) -> String {
+        PublicKey { id: self.id.clone(), bytes: self.public }.to_argument()
+    }
+
     /// A key is named by its public half, so that two replicas cannot name two keys alike.
     fn new(pair: Ed25519KeyPair) -> Option<Self> {
         let public = <[u8; 32]>::try_from(pair.public_key().as_ref()).ok()?;
         let digest = digest::digest(&digest::SHA256, &public);
         let id = hex(digest.as_ref().iter().take(ID_BYTES));
-        Some(Self { id, public, pair })
+        Some(Self { id, public, pair: Arc::new(pair), created: None, retired: None })
     }
 }
 
@@ -251,9 +315,10 @@ mod tests {
 
     #[test]
     fn stored_keys_come_back_and_sign_for_each_other() {
-        let keys = SigningKeys::generate().unwrap();
+        let keys = SigningKeys::generate().unwrap().dated("2026-01-01T00:00:00Z".parse().unwrap());
         let again = SigningKeys::from_stored(&keys.to_stored().unwrap()).unwrap();
         assert_eq!(keys.public_arguments(), again.public_arguments());
+        assert_eq!(*keys.to_stored().unwrap(), *again.to_stored().unwrap());
         assert!(again.open(&keys.seal(&document(1)).unwrap()).is_ok());
     }
 
@@ -272,6 +337,9 @@ mod tests {
     fn unreadable_lists_are_refused() {
         let key = SigningKeys::generate().unwrap().to_stored().unwrap();
         let entry: serde_json::Value = serde_json::from_slice(&key).unwrap();
+        let mut odd = entry[0].clone();
+        odd["created"] = "yesterday".into();
+        let ageless = serde_json::to_vec(&[odd]).unwrap();
         let twice = serde_json::to_vec(&[&entry[0], &entry[0]]).unwrap();
         let many = serde_json::to_vec(&vec![&entry[0]; MAX_KEYS + 1]).unwrap();
         for bytes in [
@@ -281,6 +349,7 @@ mod tests {
             br#"[{"pkcs8":"AAAA"}]"#,
             br#"[{"pkcs8":"!"}]"#,
             br#"[{"seed":"AAAA"}]"#,
+            &ageless,
             &twice,
             &many,
         ] {

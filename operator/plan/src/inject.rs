@@ -9,7 +9,7 @@ mod probes;
 mod refuse;
 mod volumes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use behalf_crds::names;
 use behalf_crds::v1alpha1::{AgentIdentity, IdentityProvider};
@@ -125,6 +125,15 @@ pub fn revision(
     bare.revision
 }
 
+/// The keys that the sidecar of a pod pins, each as [`Settings::bundle_keys`] has it; none if there is no sidecar.
+#[must_use]
+pub fn pinned_keys(pod: &Pod) -> Option<BTreeSet<String>> {
+    let containers = pod.spec.as_ref()?.init_containers.as_ref()?;
+    let sidecar = containers.iter().find(|it| it.name == names::CONTAINER_SIDECAR)?;
+    let keys = sidecar.args.iter().flatten().filter_map(|it| it.strip_prefix(containers::KEY_ARGUMENT));
+    Some(keys.map(str::to_owned).collect())
+}
+
 /// The sidecar's argument that says whose it is.
 #[must_use]
 pub fn identity_argument(identity: &str) -> String {
@@ -140,8 +149,11 @@ fn draw(
 ) -> Plan {
     let env = env::variables(identity);
     let volumes = volumes::volumes(identity, providers);
-    // The pod's own probes are not part of it: they change with its template, which restarts it anyway.
-    let bare = containers::ours(identity, settings, &Probes::new());
+    // The pod's own probes are not part of it: they change with its template, which restarts it anyway. Of the keys only
+    // the newest is: a pod that does not pin it has to be restarted, but not once more when an older one is dropped.
+    let newest = settings.bundle_keys.iter().take(1).cloned().collect();
+    let newest = Settings { bundle_keys: newest, ..settings.clone() };
+    let bare = containers::ours(identity, &newest, &Probes::new());
     Plan {
         revision: digest::short(&(&bare, &volumes, &env)),
         init_containers: containers::ours(identity, settings, &probes),

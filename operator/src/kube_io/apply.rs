@@ -71,6 +71,15 @@ impl Apply {
         api.get_opt(&names::bundle_configmap(identity)).await
     }
 
+    /// The parameters of the admission policies as they are now.
+    ///
+    /// # Errors
+    /// The API server cannot be asked.
+    pub async fn read_parameters(&self, namespace: &str) -> Result<Option<BTreeMap<String, String>>, Error> {
+        let api = Api::<ConfigMap>::namespaced(self.client.clone(), namespace);
+        Ok(api.get_opt(names::CONFIGMAP_TRUST).await?.map(|held| held.data.unwrap_or_default()))
+    }
+
     /// Writes the parameters of the admission policies unless they are there already; whether it wrote. The first time
     /// they are created, later applied over the version that was read: either is refused if somebody else came between.
     ///

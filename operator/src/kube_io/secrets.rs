@@ -1,12 +1,17 @@
-//! The operator's own Secrets: read, created and replaced by name, never listed.
+//! The operator's own Secrets: read, watched, created and replaced by name, and no other.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::pin::Pin;
 
 use behalf_crds::names;
+use futures::{Stream, StreamExt as _};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, ObjectMeta, PostParams};
+use kube::core::PartialObjectMeta;
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{Config, Event, watcher};
 use kube::{Client, Error};
 
 use super::is_conflict;
@@ -15,6 +20,7 @@ use super::is_conflict;
 #[derive(Clone)]
 pub struct Secrets {
     api: Api<Secret>,
+    metadata: Api<PartialObjectMeta<Secret>>,
     manager: &'static str,
 }
 
@@ -32,11 +38,38 @@ impl fmt::Debug for Found {
     }
 }
 
+impl Found {
+    /// The value of an annotation.
+    #[must_use]
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        self.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+    }
+}
+
 impl Secrets {
     /// The Secrets of `namespace`, written as `manager`.
     #[must_use]
     pub fn new(client: Client, namespace: &str, manager: &'static str) -> Self {
-        Self { api: Api::namespaced(client, namespace), manager }
+        let metadata = Api::namespaced(client.clone(), namespace);
+        Self { api: Api::namespaced(client, namespace), metadata, manager }
+    }
+
+    /// Says that the Secret may have changed, each time it may have; also once at first. Brings no content, so that none
+    /// lies about.
+    #[must_use]
+    pub fn changes(&self, name: &str) -> Pin<Box<dyn Stream<Item = ()> + Send>> {
+        let config = Config::default().fields(&format!("metadata.name={name}"));
+        let events = watcher(self.metadata.clone(), config).default_backoff();
+        Box::pin(events.filter_map(|event| async {
+            match event {
+                Ok(Event::Apply(_) | Event::Delete(_) | Event::InitDone) => Some(()),
+                Ok(Event::Init | Event::InitApply(_)) => None,
+                Err(error) => {
+                    tracing::warn!(error = %error, "cannot watch a Secret; it is read from time to time");
+                    None
+                }
+            }
+        }))
     }
 
     /// The Secret, if there is one.
