@@ -145,7 +145,7 @@ impl Trap {
     }
 
     fn next(&mut self) -> Option<String> {
-        self.lines.recv_timeout(Duration::from_secs(60)).ok()
+        self.lines.recv_timeout(Duration::from_mins(1)).ok()
     }
 
     /// What it tells up to a connection that is made now by `knock`: only that one, if nobody else came.

@@ -6,7 +6,7 @@ use super::pods::{Change, main, push, redirect, sidecar};
 use super::rows::{NOT_OURS, Row, row};
 
 /// The audience of tokens that pods show to the operator.
-pub const FEED: &str = "behalf.dev/feed";
+const FEED: &str = "behalf.dev/feed";
 const EXACTLY: &str = "let the webhook add them";
 const TAKE_OUT: &str = "let the webhook add it";
 const ADD: &str = "let the webhook add";

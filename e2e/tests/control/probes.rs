@@ -130,7 +130,7 @@ fn probes_that_cannot_be_moved_are_refused() {
         (
             "a hook at another host",
             |pod| {
-                main(pod)["lifecycle"] = json!({"preStop": {"httpGet": {"port": 8000, "host": "192.0.2.1"}}})
+                main(pod)["lifecycle"] = json!({"preStop": {"httpGet": {"port": 8000, "host": "192.0.2.1"}}});
             },
             "remove host",
         ),
@@ -170,7 +170,7 @@ fn probes_that_cannot_be_moved_are_refused() {
         match api.try_create(&pod) {
             Ok(_) => wrong.push(format!("{name}: let in")),
             Err(said) if !said.contains(wanted) => {
-                wrong.push(format!("{name}: wants {wanted:?}, got {said}"))
+                wrong.push(format!("{name}: wants {wanted:?}, got {said}"));
             }
             Err(_) => {}
         }
