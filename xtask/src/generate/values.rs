@@ -43,7 +43,7 @@ pub struct Values {
 pub struct Operator {
     /// Its image.
     pub image: Image,
-    /// Replicas. The webhook serves on all of them.
+    /// Replicas. Webhook and feed serve on all of them; the one that holds the Lease writes.
     #[schemars(range(min = 1, max = 16))]
     pub replicas: i32,
     /// What a replica asks for and may use.
@@ -268,7 +268,7 @@ mod tests {
         let good = chart("values.yaml");
         let bad = [
             good.replace("logLevel:", "loglevel:"),
-            good.replace("replicas: 1", "replicas: many"),
+            good.replace("replicas: 2", "replicas: many"),
             good.replace("mode: Enabled", "mode: enabled"),
             good.replace("  clusterDomain: \"\"\n", ""),
             good.replace("pullPolicy: IfNotPresent", "pullPolicy: Sometimes"),
