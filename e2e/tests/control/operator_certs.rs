@@ -1,17 +1,25 @@
 //! The webhook's certificate and the authority that the API server trusts it by: renewed, expired, altered by hand.
 //! All the time somebody makes pods: each is injected or refused, and while nothing is broken none is refused.
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use behalf_e2e::{Undo, until};
 use serde_json::{Value, json};
 
 use super::api::{Api, eventually};
+use super::feed_scene::programmed;
 use super::pods::server;
-use super::scene::{enrolled, injecting};
+use super::scene::{enrolled, injecting, without_operator};
 
+const SYSTEM: &str = "behalf-system";
+const CERTIFICATE: &str = "tls.crt";
+const AUTHORITIES: &str = "ca.crt";
+/// How long a certificate lives that has to be seen to end.
+const LIFE: Duration = Duration::from_secs(30);
 const CONFIGURATION: &str = "mutatingwebhookconfiguration/behalf-injector";
 
 /// What came of pods that were made one after the other.
@@ -97,4 +105,86 @@ fn an_altered_ca_bundle_is_repaired_and_no_pod_comes_in_bare() {
         made.injected,
         made.refused.len()
     );
+}
+
+/// PEM text in the Secret with the certificate.
+fn secret(api: &Api, key: &str) -> Result<String, String> {
+    let path = format!("jsonpath={{.data.{}}}", key.replace('.', "\\."));
+    let text = api.ask(&["-n", SYSTEM, "get", "secret", "behalf-webhook-certs", "-o", &path], "")?;
+    if text.is_empty() {
+        return Err(format!("no {key}"));
+    }
+    Ok(String::from_utf8(STANDARD.decode(text.trim()).unwrap()).unwrap())
+}
+
+/// Certificates that live for seconds, until the guard goes: the Secret is made anew before and after.
+fn short_lived(api: &Api) -> Undo<'_> {
+    let set = |words: &[&str]| {
+        let away = without_operator(api);
+        let all = [&["-n", SYSTEM, "set", "env", "deployment/behalf-operator"], words].concat();
+        api.kubectl(&all);
+        api.kubectl(&["-n", SYSTEM, "delete", "secret", "behalf-webhook-certs", "--ignore-not-found"]);
+        away.now().unwrap();
+        injecting(api);
+    };
+    let guard = Undo::new(move || {
+        set(&["BEHALF_CERTIFICATE_LIFETIME-", "BEHALF_AUTHORITY_LIFETIME-"]);
+        programmed(api);
+        Ok(())
+    });
+    let life = format!("BEHALF_CERTIFICATE_LIFETIME={}s", LIFE.as_secs());
+    set(&[&life, &format!("BEHALF_AUTHORITY_LIFETIME={}s", 3 * LIFE.as_secs())]);
+    guard
+}
+
+#[test]
+fn certificates_and_authorities_are_rolled_over_without_a_failed_admission() {
+    let api = Api::open();
+    let _scene = enrolled(&api);
+    let _short = short_lived(&api);
+    let (mut certificates, mut authorities) = (BTreeSet::new(), BTreeSet::new());
+    let began = Instant::now();
+    let made = meanwhile(&api, || {
+        until("six certificates and three authorities have served", Duration::from_mins(6), || {
+            certificates.extend(secret(&api, CERTIFICATE));
+            authorities.extend(secret(&api, AUTHORITIES));
+            Ok((certificates.len() >= 6 && authorities.len() >= 3).then_some(()))
+        })
+        .unwrap();
+    });
+    eprintln!(
+        "{} serving certificates and {} sets of authorities within {:.0} s: {} pods injected, {} refused, {} bare",
+        certificates.len(),
+        authorities.len(),
+        began.elapsed().as_secs_f64(),
+        made.injected,
+        made.refused.len(),
+        made.bare.len()
+    );
+    assert!(made.injected > 100, "{}", made.injected);
+    assert!(made.bare.is_empty(), "{}", made.bare[0]);
+    assert!(made.refused.is_empty(), "{} of them: {}", made.refused.len(), made.refused[0]);
+    // The sidecars trust the same authorities: they have followed.
+    programmed(&api);
+}
+
+#[test]
+fn an_expired_certificate_is_replaced_when_the_operator_comes_back() {
+    let api = Api::open();
+    let _scene = enrolled(&api);
+    let _short = short_lived(&api);
+    let away = without_operator(&api);
+    let old = secret(&api, CERTIFICATE).unwrap();
+    // It was made before it was read.
+    let read = Instant::now();
+    until("the certificate has expired", LIFE * 2, || Ok((read.elapsed() > LIFE).then_some(()))).unwrap();
+    let began = Instant::now();
+    away.now().unwrap();
+    injecting(&api);
+    eprintln!(
+        "an expired certificate: pods are injected {:.1} s after the operator is started",
+        began.elapsed().as_secs_f64()
+    );
+    assert_ne!(secret(&api, CERTIFICATE).unwrap(), old);
+    programmed(&api);
 }
