@@ -96,6 +96,8 @@ fn the_policies_compare_with_the_names_that_the_plan_writes() {
     }
     let trust = &named(&objects, "ValidatingAdmissionPolicyBinding", "behalf-containers")["spec"]["paramRef"];
     assert_eq!(trust["name"], names::CONFIGMAP_TRUST);
+    let open = &named(&objects, "NetworkPolicy", names::OPERATOR)["spec"]["ingress"][0]["ports"];
+    assert!(open.as_array().unwrap().iter().any(|port| port["port"] == wire::FEED_PORT), "{open}");
     let nobody_enters: Vec<_> = objects.iter().filter(|it| it["spec"]["failurePolicy"] == "Ignore").collect();
     assert!(nobody_enters.is_empty(), "a policy that fails refuses: {nobody_enters:?}");
 }
@@ -157,7 +159,7 @@ const EVERYWHERE: &[Row] = &[
     ("behalf.dev", "identityproviders/status", &[], &["patch"], &["kube_io/status.rs"]),
     ("behalf.dev", "scopecatalogs/status", &[], &["patch"], &["kube_io/status.rs"]),
     ("", "namespaces", &[], READ, &["kube_io/caches.rs", "kube_io/gather.rs"]),
-    ("", "pods", &[], READ, &["kube_io/caches.rs"]),
+    ("", "pods", &[], &["list", "watch"], &["kube_io/caches.rs"]),
     ("", "services", &[], &["list", "watch"], &["kube_io/caches.rs"]),
     ("discovery.k8s.io", "endpointslices", &[], &["list", "watch"], &["kube_io/caches.rs"]),
     ("", "serviceaccounts", &[], &["get"], &["kube_io/gather.rs"]),
@@ -166,10 +168,10 @@ const EVERYWHERE: &[Row] = &[
         "configmaps",
         &[],
         &["get", "list", "watch", "create", "patch"],
-        &["kube_io/caches.rs", "kube_io/apply.rs"],
+        &["kube_io/caches.rs", "kube_io/apply.rs", "kube_io/counts.rs"],
     ),
     ("events.k8s.io", "events", &[], &["create", "patch"], &["kube_io/events.rs"]),
-    ("authentication.k8s.io", "tokenreviews", &[], &["create"], &["kube_io.rs"]),
+    ("authentication.k8s.io", "tokenreviews", &[], &["create"], &["kube_io/tokens.rs"]),
     (
         "admissionregistration.k8s.io",
         "mutatingwebhookconfigurations",
