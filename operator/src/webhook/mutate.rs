@@ -122,15 +122,10 @@ impl Mutate {
         plan_injection(pod, namespace, identity.as_ref(), providers, services, &self.settings.current())
     }
 
-    /// Services of a namespace, for warnings of ports that they target. No copy holds any.
-    fn services(_namespace: &str) -> Vec<Service> {
-        Vec::new()
-    }
-
     async fn held(&self, namespace: &str, name: &str) -> Result<Surroundings, kube::Error> {
         let identity = self.gather.identity(namespace, name).and_then(|held| readable(&held));
         let providers = identity.as_ref().map(|it| self.gather.providers(it)).unwrap_or_default();
-        let services = Self::services(namespace);
+        let services = self.gather.services(namespace);
         let namespace = self.gather.namespace(namespace).await?.unwrap_or_default();
         Ok(Surroundings { namespace, identity, providers, services })
     }

@@ -185,3 +185,27 @@ async fn a_pod_that_comes_with_its_identity_does_not_suffer_from_a_copy_that_lag
     world.settle().await;
     assert_eq!(ask(&webhook, &review(&pod("p"))).await["allowed"], true);
 }
+
+#[tokio::test]
+async fn a_port_that_the_rules_close_is_said_with_the_line_to_add() {
+    let world = World::new();
+    world.settle().await;
+    let service = |namespace: &str, name: &str, port: u16| {
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": namespace}, "spec": {
+            "selector": pod("p")["metadata"]["labels"], "ports": [{"name": "m", "port": port}],
+        }})
+    };
+    world.server.put("/api/v1/namespaces/hr/services/metrics", service("hr", "metrics", 9100));
+    world.server.put("/api/v1/namespaces/it/services/metrics", service("it", "metrics", 9200));
+    let webhook = webhook(&world).await;
+    let response = ask(&webhook, &review(&pod("p"))).await;
+    assert_eq!(response["allowed"], true, "{response}");
+    let warnings = response["warnings"].as_array().expect("there is a warning");
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    let said = warnings[0].as_str().unwrap();
+    assert!(said.starts_with("behalf: port 9100/TCP (targeted by Service metrics) is closed"), "{said}");
+    assert!(
+        said.ends_with("spec.servers[0].interception.extraPorts: - {port: 9100, protocol: TCP}"),
+        "{said}"
+    );
+}
