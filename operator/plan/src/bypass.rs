@@ -109,9 +109,11 @@ pub enum Answer {
     Behalf,
     /// Something of the form of a proof that is none for us: fetched through somebody else, or our address was translated.
     OtherProof,
-    /// Something else.
+    /// Something else, be it that it hangs up without a word.
     Other,
-    /// A connection that nobody says anything on.
+    /// Something that says it is asked too much: the sidecar may, to bound what trials cost it.
+    Busy,
+    /// A connection on which nobody said anything in time: the sidecar may, while it has all the connections it takes.
     Silent,
     /// Nobody: no connection.
     Nothing,
@@ -288,9 +290,9 @@ fn server_reachable(case: &Case<'_>) -> Option<Intent> {
     let open = |it: &Reached| match it.server {
         // The sidecar never answers so.
         Answer::Other => true,
-        // It may, if our address was translated, or if it is stuck: then the control shows the same.
-        Answer::OtherProof | Answer::Silent => it.control == Answer::Behalf,
-        Answer::Behalf | Answer::Nothing => false,
+        // It does if our address was translated: then the control shows the same.
+        Answer::OtherProof => it.control == Answer::Behalf,
+        Answer::Behalf | Answer::Busy | Answer::Silent | Answer::Nothing => false,
     };
     let (pod, address, _) = reached(case).find(|(_, _, it)| open(it))?;
     Some(messages::server(case, pod, address))
@@ -310,6 +312,10 @@ fn foreign_endpoint(case: &Case<'_>) -> Option<Intent> {
 fn no_control(case: &Case<'_>) -> Option<Intent> {
     if let Some((pod, address, it)) = reached(case).find(|(_, _, it)| it.control != Answer::Behalf) {
         return Some(messages::no_control(case, pod, address, it.control));
+    }
+    let undecided = |it: &Reached| matches!(it.server, Answer::Busy | Answer::Silent);
+    if let Some((pod, address, _)) = reached(case).find(|(_, _, it)| undecided(it)) {
+        return Some(messages::undecided(case, pod, address));
     }
     let untried = |pod: &&PodReach| pod.standing.trial.as_ref()?.untried.first().copied();
     if let Some((pod, listener)) = case.pods.iter().find_map(|pod| Some((*pod, untried(pod)?))) {

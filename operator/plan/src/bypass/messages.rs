@@ -68,12 +68,24 @@ pub(super) fn no_control(case: &Case<'_>, pod: &PodReach, address: IpAddr, contr
         Answer::Nothing => format!(
             "The operator cannot reach the sidecar of pod {name} at {at}, so that silence on other ports shows nothing. A NetworkPolicy is a possible cause: kubectl -n {namespace} get networkpolicy. Let pods of namespace {system_namespace} in on TCP ports {PROBE_PORT} and {server_port}."
         ),
-        Answer::Behalf | Answer::Other | Answer::Silent => format!(
+        Answer::Behalf | Answer::Other | Answer::Busy | Answer::Silent => format!(
             "The sidecar of pod {name} does not prove at {at} that it is the one who answers, so that silence on other ports shows nothing. See what it says: kubectl -n {namespace} logs {name} -c {}",
             names::CONTAINER_SIDECAR
         ),
     };
     Intent::new(Reason::NoControl, message)
+}
+
+pub(super) fn undecided(case: &Case<'_>, pod: &PodReach, address: IpAddr) -> Intent {
+    let (Case { namespace, server_port, .. }, name) = (case, &pod.name);
+    let at = SocketAddr::new(address, *server_port);
+    Intent::new(
+        Reason::NoControl,
+        format!(
+            "The server's port of pod {name} ({at}) takes connections, but does not say whose it is: the sidecar may have all the calls it takes, or something else may stand there. It is tried again. See what the sidecar says: kubectl -n {namespace} logs {name} -c {}",
+            names::CONTAINER_SIDECAR
+        ),
+    )
 }
 
 pub(super) fn untried(case: &Case<'_>, pod: &PodReach, listener: Listener) -> Intent {

@@ -139,7 +139,9 @@ fn every_fault_has_its_reason_and_a_next_step() {
         (vec![answering(Answer::Nothing, Answer::Other)], "ServerReachable", "kubectl -n hr delete pod hr-1"),
         (vec![answering(Answer::OtherProof, Answer::Other)], "ServerReachable", "packet rules"),
         (vec![answering(Answer::Behalf, Answer::OtherProof)], "ServerReachable", "hr-1"),
-        (vec![answering(Answer::Behalf, Answer::Silent)], "ServerReachable", "hr-1"),
+        (vec![answering(Answer::Behalf, Answer::Silent)], "NoControl", "takes connections"),
+        (vec![answering(Answer::Behalf, Answer::Busy)], "NoControl", "takes connections"),
+        (vec![answering(Answer::Busy, Answer::Behalf)], "NoControl", "behalf-sidecar"),
         (
             vec![tried(trial(open))],
             "ListenerReachable",
