@@ -1,10 +1,10 @@
 //! One-call handles: what a server holds instead of the caller's token.
 //!
-//! The inbound side opens a handle for a permit that names downstreams and drops it when the response
-//! has ended; the outbound side redeems it, once per downstream request. A handle is 128 random bits,
-//! known only by its digest in here, and worth nothing outside this process.
+//! The inbound side opens a handle for a permit that names downstreams and ends it with the response; the
+//! outbound side redeems it, once per downstream request. A handle is 128 random bits, known only by its
+//! digest in here, and worth nothing outside this process: after a restart every handle is unknown.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +17,8 @@ use behalf_policy::claims::Caller;
 use behalf_policy::ids::{Timestamp, ToolName};
 use secrecy::SecretString;
 use zeroize::Zeroizing;
+
+use crate::provider::frame::Frame;
 
 /// What every handle starts with, so that a dead or foreign one is known from a credential of the
 /// server's own and can be removed.
@@ -42,6 +44,24 @@ pub struct OpenCall {
     pub request_id: String,
     /// When it was permitted.
     pub opened: Timestamp,
+    /// Seconds that the handle outlives an answer that came to its end.
+    pub grace: u32,
+    /// What the caller knows the call by, so that it can cancel it.
+    pub name: Option<CallName>,
+}
+
+/// What a caller knows its call by: who it is, in which session, under which `id`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallName(Digest);
+
+impl CallName {
+    /// `principal` tells one caller from every other; `id` is the JSON text of the request's `id`.
+    #[must_use]
+    pub fn new(principal: &[u8; 32], session: Option<&str>, id: &str) -> Self {
+        let mut frame = Frame::new("call");
+        frame.bytes(principal).optional(session).text(id);
+        Self(frame.finish())
+    }
 }
 
 impl OpenCall {
@@ -113,13 +133,44 @@ pub struct Handles {
 }
 
 struct Inner {
-    open: Mutex<HashMap<Digest, Entry>>,
+    table: Mutex<Table>,
     random: SystemRandom,
+}
+
+#[derive(Default)]
+struct Table {
+    open: HashMap<Digest, Entry>,
+    /// Calls whose answer has ended, by when their grace has; looked through when handles are opened.
+    lingering: VecDeque<(Timestamp, Digest)>,
 }
 
 struct Entry {
     call: Arc<OpenCall>,
     uses: Arc<AtomicU32>,
+    /// From when to when it outlives its answer, once that has ended.
+    grace: Option<(Timestamp, Timestamp)>,
+}
+
+impl Entry {
+    /// Why it is over, if it is. A clock that was set back prolongs no grace.
+    fn over(&self, now: Timestamp) -> Option<HandleRefusal> {
+        if now >= self.call.ends() {
+            return Some(HandleRefusal::HandleExpired);
+        }
+        let lingers = |(from, until)| now >= from && now < until;
+        (!self.grace.is_none_or(lingers)).then_some(HandleRefusal::UnknownHandle)
+    }
+}
+
+impl Table {
+    /// Forgets the calls whose grace has ended, and with them their callers' tokens.
+    fn sweep(&mut self, now: Timestamp) {
+        while self.lingering.front().is_some_and(|(until, _)| *until <= now) {
+            if let Some((_, key)) = self.lingering.pop_front() {
+                self.open.remove(&key);
+            }
+        }
+    }
 }
 
 impl Default for Handles {
@@ -132,11 +183,11 @@ impl Handles {
     /// An empty set.
     #[must_use]
     pub fn new() -> Self {
-        Self { inner: Arc::new(Inner { open: Mutex::new(HashMap::new()), random: SystemRandom::new() }) }
+        Self { inner: Arc::new(Inner { table: Mutex::default(), random: SystemRandom::new() }) }
     }
 
-    /// Mints a handle for a permitted call. It ends when what is returned is dropped, at the latest at
-    /// [`OpenCall::ends`].
+    /// Mints a handle for a permitted call. It ends when what is returned is dropped or told that the
+    /// answer has ended, when the call is cancelled, and at the latest at [`OpenCall::ends`].
     ///
     /// # Errors
     /// When too many calls are open or the random source fails: nothing was opened.
@@ -146,13 +197,14 @@ impl Handles {
         let text = Zeroizing::new(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(random.as_slice())));
         let key = digest_of(&text);
         let uses = Arc::new(AtomicU32::new(0));
-        let mut open = self.lock();
-        if open.len() >= MAX_OPEN {
+        let mut table = self.lock();
+        table.sweep(call.opened);
+        if table.open.len() >= MAX_OPEN {
             return Err(OpenError::TooManyOpenCalls);
         }
-        open.insert(key, Entry { call: Arc::new(call), uses: Arc::clone(&uses) });
-        drop(open);
-        Ok(OpenHandle { text, key, uses, handles: self.clone() })
+        table.open.insert(key, Entry { call: Arc::new(call), uses: Arc::clone(&uses), grace: None });
+        drop(table);
+        Ok(OpenHandle { text, key, uses, handles: self.clone(), lingers: false })
     }
 
     /// The open call of a handle; counts the use.
@@ -171,10 +223,26 @@ impl Handles {
         self.find(text, now, false).map(drop)
     }
 
-    /// How many calls are open.
+    /// Ends the handles of every call of this name; says how many.
+    pub fn cancel(&self, name: &CallName) -> usize {
+        let mut cancelled = Vec::new();
+        let mut table = self.lock();
+        table.open.retain(|_, entry| {
+            let keep = entry.call.name.as_ref() != Some(name);
+            if !keep {
+                cancelled.push(Arc::clone(&entry.call));
+            }
+            keep
+        });
+        drop(table);
+        // The callers' tokens are wiped outside of the lock.
+        cancelled.len()
+    }
+
+    /// How many calls are open, or outlive their answer.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.lock().len()
+        self.lock().open.len()
     }
 
     /// True when no call is open.
@@ -187,10 +255,10 @@ impl Handles {
         if text.is_empty() {
             return Err(HandleRefusal::NoHandle);
         }
-        let open = self.lock();
-        let entry = open.get(&digest_of(text)).ok_or(HandleRefusal::UnknownHandle)?;
-        if now >= entry.call.ends() {
-            return Err(HandleRefusal::HandleExpired);
+        let table = self.lock();
+        let entry = table.open.get(&digest_of(text)).ok_or(HandleRefusal::UnknownHandle)?;
+        if let Some(refusal) = entry.over(now) {
+            return Err(refusal);
         }
         if count {
             entry.uses.fetch_add(1, Ordering::Relaxed);
@@ -198,9 +266,9 @@ impl Handles {
         Ok(Arc::clone(&entry.call))
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Entry>> {
-        // Nothing in the sections can leave the map half-changed, so a poisoned lock is still whole.
-        self.inner.open.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        // Nothing in the sections can leave the table half-changed, so a poisoned lock is still whole.
+        self.inner.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -213,12 +281,20 @@ pub fn is_handle_shaped(text: &str) -> bool {
     })
 }
 
-/// Keeps a handle alive; dropping it ends the handle at once.
+/// True when what is written like a handle stands anywhere in these bytes.
+#[must_use]
+pub fn holds_handle(bytes: &[u8]) -> bool {
+    let len = PREFIX.len().saturating_add(RANDOM_LEN);
+    bytes.windows(len).any(|w| std::str::from_utf8(w).is_ok_and(is_handle_shaped))
+}
+
+/// Keeps a handle alive; dropping it ends the handle at once, without grace.
 pub struct OpenHandle {
     text: Zeroizing<String>,
     key: Digest,
     uses: Arc<AtomicU32>,
     handles: Handles,
+    lingers: bool,
 }
 
 impl OpenHandle {
@@ -233,6 +309,20 @@ impl OpenHandle {
     pub fn uses(&self) -> u32 {
         self.uses.load(Ordering::Relaxed)
     }
+
+    /// The answer of the call has come to its end: the handle lives for its grace, and no longer. Where
+    /// the call ends in another way, because its caller left or the answer broke off, there is none.
+    pub fn answer_ended(mut self, now: Timestamp) {
+        let mut table = self.handles.lock();
+        table.sweep(now);
+        let Some(entry) = table.open.get_mut(&self.key) else { return };
+        let until = now.plus(entry.call.grace);
+        if until > now {
+            entry.grace = Some((now, until));
+            table.lingering.push_back((until, self.key));
+            self.lingers = true;
+        }
+    }
 }
 
 impl fmt::Debug for OpenHandle {
@@ -243,7 +333,10 @@ impl fmt::Debug for OpenHandle {
 
 impl Drop for OpenHandle {
     fn drop(&mut self) {
-        let ended = self.handles.lock().remove(&self.key);
+        if self.lingers {
+            return;
+        }
+        let ended = self.handles.lock().open.remove(&self.key);
         // The caller's token is wiped outside of the lock.
         drop(ended);
     }

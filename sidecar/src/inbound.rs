@@ -7,7 +7,6 @@ mod body;
 mod forward;
 mod head;
 mod headers;
-mod recording;
 mod respond;
 mod route;
 mod server;

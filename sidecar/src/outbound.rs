@@ -6,11 +6,12 @@
 
 mod cut;
 mod headers;
-mod recording;
 mod refusal;
 mod request;
 mod server;
+mod target;
 
+use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use behalf_policy::decision::{Decision, ExchangeOrder, Reason};
 use behalf_policy::ids::EntryName;
 use behalf_policy::raw_path;
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Body as _, Incoming};
@@ -38,9 +39,10 @@ use crate::bundle_source::{Active, Bundles};
 use crate::clock::Clock;
 use crate::exchange::{Exchanged, Exchanger};
 use crate::handles::{Handles, OpenCall};
-use crate::provider::http::{BoxError, HttpClient, HttpError, OutgoingBody, http_error};
-use cut::{Answer, DataOnly, Search};
-use recording::Recording;
+use crate::provider::dial::DialError;
+use crate::provider::http::{BoxError, Carried, HttpClient, HttpError, OutgoingBody, http_error};
+use crate::recording::Recording;
+use cut::{Answer, BrokenRequest, DataOnly, Search};
 use request::judge;
 
 /// The head of a downstream's answer must be there within this time.
@@ -108,8 +110,7 @@ impl Outbound {
         let policy = active.bundle.policy().map_err(|r| Refusal::Policy(Reason::RefuseAll(r)))?;
         recording.policy(policy);
         let asked = judge(&head.method, &head.uri, head.version, &head.headers)?;
-        let (name, downstream) =
-            policy.downstreams.get_key_value(&asked.downstream).ok_or(RequestRefusal::UnknownDownstream)?;
+        let (name, downstream, target) = asked.target.find(&policy.downstreams)?;
         recording.downstream(name.as_str());
         let handle = asked.handle.as_ref().map(|h| h.as_str());
         let pass = self.pass(&active, policy, name, handle, recording)?;
@@ -117,15 +118,15 @@ impl Outbound {
             name,
             downstream,
             method: head.method,
-            uri: place(downstream, &asked.target)?,
+            uri: place(downstream, target)?,
             headers: head.headers,
             handle,
         };
         match pass {
             Pass::Bare(reason) => {
                 recording.decision("WouldDeny", Some(reason));
-                let response = self.send(&onward, None, outgoing(body)).await?;
-                back(response, None, recording)
+                let sent = self.send(&onward, None, outgoing(body)).await?;
+                back(sent, None, recording)
             }
             Pass::Attached(call, order) => {
                 let response = self.attached(&active, &onward, &call, &order, body, recording).await?;
@@ -177,17 +178,17 @@ impl Outbound {
         recording.exchange(exchanged.how());
         recording.decision("Permit", None);
         let repeatable = body.is_end_stream();
-        let mut response = self.send(onward, Some(exchanged.token()), outgoing(body)).await?;
-        if response.status() == StatusCode::UNAUTHORIZED {
+        let mut sent = self.send(onward, Some(exchanged.token()), outgoing(body)).await?;
+        if sent.0.status() == StatusCode::UNAUTHORIZED {
             self.exchanger.evict(&exchanged).await;
             if repeatable {
                 exchanged = self.exchange(active, onward, call, order).await?;
                 recording.exchange(exchanged.how());
                 let empty = Empty::<Bytes>::new().map_err(BoxError::from).boxed_unsync();
-                response = self.send(onward, Some(exchanged.token()), empty).await?;
+                sent = self.send(onward, Some(exchanged.token()), empty).await?;
             }
         }
-        back(response, Some(exchanged.token()), recording)
+        back(sent, Some(exchanged.token()), recording)
     }
 
     async fn exchange(
@@ -208,7 +209,7 @@ impl Outbound {
         onward: &Onward<'_>,
         token: Option<&SecretString>,
         body: OutgoingBody,
-    ) -> Result<Response<Incoming>, Refusal> {
+    ) -> Result<(Response<Incoming>, Carried), Refusal> {
         let mut request = Request::new(body);
         *request.method_mut() = onward.method.clone();
         *request.uri_mut() = onward.uri.clone();
@@ -216,14 +217,27 @@ impl Outbound {
             headers::to_downstream(&onward.headers, onward.handle, token).ok_or(Refusal::DownstreamAnswer)?;
         let ca = onward.downstream.ca_bundle.as_deref();
         let pool = self.http.pool(&format!("downstream {}", onward.name), ca).map_err(Refusal::Downstream)?;
+        let carried = Carried::of(&mut request);
         match tokio::time::timeout(ANSWER_TIMEOUT, pool.request(request)).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => match http_error(&error) {
-                HttpError::Dial(crate::provider::dial::DialError::Timeout) => Err(Refusal::DownstreamTimeout),
-                error => Err(Refusal::Downstream(error)),
-            },
+            Ok(Ok(response)) => Ok((response, carried)),
+            Ok(Err(error)) => Err(failed(&error)),
             Err(_) => Err(Refusal::DownstreamTimeout),
         }
+    }
+}
+
+/// Why a request that was sent has no answer: because of its own body, or of the other side.
+fn failed(error: &(dyn StdError + 'static)) -> Refusal {
+    let mut at = Some(error);
+    while let Some(link) = at {
+        if let Some(BrokenRequest(refusal)) = link.downcast_ref() {
+            return RequestRefusal::Framing(*refusal).into();
+        }
+        at = link.source();
+    }
+    match http_error(error) {
+        HttpError::Dial(DialError::Timeout) => Refusal::DownstreamTimeout,
+        error => Refusal::Downstream(error),
     }
 }
 
@@ -241,27 +255,47 @@ fn outgoing(body: Incoming) -> OutgoingBody {
 }
 
 /// The answer to the server; with a token, searched for it. Redirects are answers like any other: they
-/// are passed on and never followed.
+/// are passed on and never followed. The connection of an answer that is not passed on whole is not used
+/// again.
 fn back(
-    response: Response<Incoming>,
+    (response, carried): (Response<Incoming>, Carried),
     token: Option<&SecretString>,
     recording: &Recording,
 ) -> Result<Response<OutgoingBody>, Refusal> {
     let (head, body) = response.into_parts();
+    let refuse = |refusal| {
+        carried.give_up();
+        Err(refusal)
+    };
     if head.status.is_informational() {
-        return Err(Refusal::DownstreamAnswer);
+        return refuse(Refusal::DownstreamAnswer);
     }
-    let mut headers = headers::to_server(&head.headers, token).ok_or(Refusal::TokenInAnswer)?;
+    let Some(mut headers) = headers::to_server(&head.headers, token) else {
+        return refuse(Refusal::TokenInAnswer);
+    };
+    // The token could not be seen in it; so it was asked not to be (RFC 9110 §12.5.3).
+    if token.is_some() && is_encoded(&head.headers) && !body.is_end_stream() {
+        return refuse(Refusal::EncodedAnswer);
+    }
     if matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         // Of a body that is not there.
         headers.remove(CONTENT_LENGTH);
     }
     let search = token.map(|token| Search::new(SecretString::from(token.expose_secret())));
-    let on_cut = recording.on_cut(Refusal::TokenInAnswer.reason(), head.status.as_u16());
+    let record_cut = recording.on_cut(Refusal::TokenInAnswer.reason(), head.status.as_u16());
+    let on_cut = Box::new(move || {
+        carried.give_up();
+        record_cut();
+    });
     let mut answer = Response::new(Answer::new(body, search, on_cut).boxed_unsync());
     *answer.status_mut() = head.status;
     *answer.headers_mut() = headers;
     Ok(answer)
+}
+
+fn is_encoded(headers: &HeaderMap) -> bool {
+    let plain = |v: &http::HeaderValue| v.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
+    !headers.get_all(CONTENT_ENCODING).iter().all(plain)
 }
 
 /// Names a request that belongs to no call; gives nobody anything. Empty without a random source.

@@ -12,6 +12,7 @@ use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::respond::Denial;
+use crate::clock::Clock;
 use crate::handles::OpenHandle;
 use crate::metrics::Metrics;
 
@@ -60,19 +61,24 @@ impl Drop for OpenRequest {
     }
 }
 
-/// The server's answer on its way to the caller. What it holds ends with it: the handle of the call, the
-/// place among the open requests. When the caller leaves, hyper drops it, and with it the request to the
-/// server.
+/// The server's answer on its way to the caller. What it holds ends with it: the handle of the call, after
+/// its grace when the answer came to its end; the place among the open requests. When the caller leaves,
+/// hyper drops it, and with it the request to the server and the handle, at once.
 pub(super) struct CallBody {
     server: Incoming,
     filter: Option<Box<SseFilter<Keep>>>,
-    held: Option<(Option<OpenHandle>, OpenRequest)>,
+    held: Option<(OpenRequest, Option<OpenHandle>, Clock)>,
     ended: bool,
 }
 
 impl CallBody {
-    pub(super) fn new(server: Incoming, handle: Option<OpenHandle>, open: OpenRequest) -> Self {
-        Self { server, filter: None, held: Some((handle, open)), ended: false }
+    pub(super) fn new(
+        server: Incoming,
+        handle: Option<OpenHandle>,
+        clock: &Clock,
+        open: OpenRequest,
+    ) -> Self {
+        Self { server, filter: None, held: Some((open, handle, clock.clone())), ended: false }
     }
 
     pub(super) fn filtered(mut self, filter: SseFilter<Keep>) -> Self {
@@ -80,8 +86,15 @@ impl CallBody {
         self
     }
 
+    /// The answer has come to its end, and with it what it holds.
+    fn release(&mut self) {
+        if let Some((_, Some(handle), clock)) = self.held.take() {
+            handle.answer_ended(clock.now());
+        }
+    }
+
     fn end(&mut self) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.held = None;
+        self.release();
         self.ended = true;
         match self.filter.take().map(|filter| filter.finish()) {
             Some(Ok(rest)) if !rest.is_empty() => Poll::Ready(Some(Ok(Frame::data(Bytes::from(rest))))),
@@ -99,6 +112,15 @@ impl CallBody {
         self.filter = None;
         self.ended = true;
         Poll::Ready(Some(Err(error.into())))
+    }
+}
+
+impl Drop for CallBody {
+    fn drop(&mut self) {
+        // A body of known length is not asked for more once all of it is there.
+        if self.server.is_end_stream() {
+            self.release();
+        }
     }
 }
 

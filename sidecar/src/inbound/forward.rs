@@ -24,6 +24,7 @@ use super::respond::Denial;
 use super::sessions::{LAST_EVENT_ID, Principal, SESSION_ID};
 use super::{Inbound, headers};
 use crate::bundle_source::{Active, Prepared};
+use crate::clock::Clock;
 use crate::handles::OpenHandle;
 
 /// A tool may work for minutes before it answers; nothing outlives this bound of the handle's own life.
@@ -131,9 +132,9 @@ impl Inbound {
         self.follow_session(&outgoing, &answer)?;
         match outgoing.filter() {
             Some((caller, id)) if answer.status().is_success() => {
-                filtered(outgoing, answer, caller, &id).await
+                filtered(outgoing, answer, caller, &id, &self.clock).await
             }
-            _ => Ok(passed(outgoing, answer)),
+            _ => Ok(passed(outgoing, answer, &self.clock)),
         }
     }
 
@@ -160,10 +161,10 @@ impl Inbound {
 }
 
 /// The answer as it comes, never buffered.
-fn passed(outgoing: Outgoing<'_>, answer: Response<Incoming>) -> Response<AnswerBody> {
+fn passed(outgoing: Outgoing<'_>, answer: Response<Incoming>, clock: &Clock) -> Response<AnswerBody> {
     let (head, body) = answer.into_parts();
     let headers = for_caller(&head.headers, outgoing.era());
-    let body = CallBody::new(body, outgoing.handle, outgoing.open).boxed_unsync();
+    let body = CallBody::new(body, outgoing.handle, clock, outgoing.open).boxed_unsync();
     response(head.status, headers, body)
 }
 
@@ -173,6 +174,7 @@ async fn filtered(
     answer: Response<Incoming>,
     caller: Arc<Caller>,
     id: &str,
+    clock: &Clock,
 ) -> Result<Response<AnswerBody>, Denial> {
     use behalf_policy::listing::ListingError;
 
@@ -198,7 +200,7 @@ async fn filtered(
     match kind.as_str() {
         "text/event-stream" => {
             let filter = SseFilter::new(id, era, limits, keep);
-            let body = CallBody::new(body, outgoing.handle, outgoing.open).filtered(filter);
+            let body = CallBody::new(body, outgoing.handle, clock, outgoing.open).filtered(filter);
             Ok(response(head.status, headers, body.boxed_unsync()))
         }
         "application/json" if outgoing.message.is_some() => {

@@ -1,7 +1,12 @@
 //! Which header fields pass, in both directions.
 
 use behalf_policy::wire::HEADER_PREFIX;
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use crate::handles::holds_handle;
+
+/// Our key in W3C `tracestate`, and our system in its multi-tenant form (`<tenant>@behalf`).
+const TRACE_KEY: &str = "behalf";
 
 /// Fields that belong to one hop (RFC 9110 §7.6.1), besides those that `Connection` nominates.
 const HOP_BY_HOP: [HeaderName; 6] = [
@@ -40,13 +45,46 @@ pub(super) fn for_server(from: &HeaderMap) -> HeaderMap {
             || text.starts_with("proxy-")
             || text.starts_with("x-forwarded-")
             || text == "x-real-ip"
-            || text.starts_with(HEADER_PREFIX)
+            || is_ours(text)
+            // What is written like a handle is none of the caller's, wherever it stands.
+            || holds_handle(value.as_bytes())
             || nominated.iter().any(|n| n == text);
-        if !drop {
+        if drop {
+            continue;
+        }
+        if text == "tracestate" {
+            to.extend(others_members(value).map(|members| (name.clone(), members)));
+        } else {
             to.append(name, value.clone());
         }
     }
     to
+}
+
+/// Whether a header is under our prefix, whatever stands for its hyphens: some servers make every mark in
+/// a name the same one.
+fn is_ours(name: &str) -> bool {
+    name.len() >= HEADER_PREFIX.len()
+        && name
+            .bytes()
+            .zip(HEADER_PREFIX.bytes())
+            .all(|(b, own)| b == own || (!own.is_ascii_alphanumeric() && !b.is_ascii_alphanumeric()))
+}
+
+/// A `tracestate` without the members of our key (W3C Trace Context §3.3.1). Nothing when none is left, or
+/// when it is no text.
+fn others_members(value: &HeaderValue) -> Option<HeaderValue> {
+    let text = value.to_str().ok()?;
+    let ours = |member: &&str| {
+        let key = member.split('=').next().unwrap_or_default().trim();
+        let system = key.rsplit('@').next().unwrap_or_default();
+        system.eq_ignore_ascii_case(TRACE_KEY) || is_ours(&key.to_ascii_lowercase())
+    };
+    if !text.split(',').any(|member| ours(&member)) {
+        return Some(value.clone());
+    }
+    let others: Vec<&str> = text.split(',').filter(|member| !ours(member)).collect();
+    HeaderValue::from_str(others.join(",").trim()).ok().filter(|value| !value.is_empty())
 }
 
 /// The fields of an answer that the caller gets.
@@ -58,7 +96,7 @@ pub(super) fn for_caller(from: &HeaderMap) -> HeaderMap {
         let drop = HOP_BY_HOP.contains(name)
             || SERVER_ONLY.contains(name)
             || text.starts_with("proxy-")
-            || text.replace('_', "-").starts_with(HEADER_PREFIX)
+            || is_ours(text)
             || nominated.iter().any(|n| n == text);
         if !drop {
             to.append(name, value.clone());
@@ -115,6 +153,13 @@ mod tests {
             ("expect", "100-continue"),
             ("behalf-subject", "mallory"),
             ("behalf_subject", "mallory"),
+            ("behalf.subject", "mallory"),
+            ("behalf~subject", "mallory"),
+            ("Behalf-Handle", "x"),
+            ("BEHALF-HANDLE", "x"),
+            ("behalf-", "x"),
+            ("x-note", "bearer behalf_AAAAAAAAAAAAAAAAAAAAAA"),
+            ("baggage", "a=1,h=behalf_AAAAAAAAAAAAAAAAAAAAAA;p"),
             ("x_user", "mallory"),
             ("forwarded", "for=1.2.3.4"),
             ("x-forwarded-for", "1.2.3.4"),
@@ -122,11 +167,34 @@ mod tests {
             ("accept", "application/json"),
             ("traceparent", "00-a-b-01"),
             ("mcp-param-a", "1"),
+            ("behalfx", "1"),
+            ("behalfs-own", "1"),
+            ("x-behalf-a", "behalf_short"),
         ]);
         let to = for_server(&from);
         let mut names: Vec<_> = to.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
-        assert_eq!(names, ["accept", "mcp-param-a", "traceparent"]);
+        assert_eq!(names, ["accept", "behalfs-own", "behalfx", "mcp-param-a", "traceparent", "x-behalf-a"]);
+    }
+
+    #[test]
+    fn c25_of_a_tracestate_only_our_member_goes() {
+        for (came, goes) in [
+            ("a=1,b=2", Some("a=1,b=2")),
+            ("behalf=x", None),
+            ("behalf=x,a=1", Some("a=1")),
+            ("a=1, behalf=x ,b=2", Some("a=1,b=2")),
+            ("a=1,BEHALF=x", Some("a=1")),
+            ("a=1,tenant@behalf=x,b=2", Some("a=1,b=2")),
+            ("a=1,\tbehalf =x", Some("a=1")),
+            ("a=1,behalf", Some("a=1")),
+            ("a=1,behalf-handle=x,behalf_handle=y", Some("a=1")),
+            ("a=behalf,behalfs=1,x@behalfs=2", Some("a=behalf,behalfs=1,x@behalfs=2")),
+            ("a=behalf_AAAAAAAAAAAAAAAAAAAAAA", None),
+        ] {
+            let to = for_server(&map(&[("tracestate", came)]));
+            assert_eq!(to.get("tracestate").map(|v| v.to_str().unwrap()), goes, "{came}");
+        }
     }
 
     #[test]

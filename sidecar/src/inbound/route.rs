@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use behalf_policy::bundle::{Policy, Stage};
 use behalf_policy::claims::Caller;
-use behalf_policy::decide::{Operation, decide};
+use behalf_policy::decide::{Operation, decide, decide_unknown_caller};
 use behalf_policy::decision::{Decision, Permit};
 use behalf_policy::envelope::{EnvelopeError, EnvelopeReason, Era, Limits, Message, Target, check_media};
 use behalf_policy::ids::ToolName;
@@ -20,12 +20,15 @@ use super::authenticate::bearer;
 use super::body::{AnswerBody, OpenRequest, read};
 use super::forward::Outgoing;
 use super::head::{Route, media, mirrored, route};
-use super::recording::Recording;
 use super::respond::{Denial, REQUEST_ID, metadata, refuse};
 use super::sessions::Principal;
 use crate::bundle_source::{Active, Prepared};
-use crate::handles::{OpenCall, OpenHandle};
+use crate::handles::{CallName, OpenCall, OpenHandle};
+use crate::recording::{Recording, verb};
 use crate::token::TokenError;
+
+/// With which a client takes a request back (MCP basic/utilities/cancellation).
+const CANCELLED: &str = "notifications/cancelled";
 
 /// A refused request, with its id when it was read.
 struct Refused {
@@ -45,6 +48,13 @@ struct Proved {
     token: SecretString,
 }
 
+/// What a handle is opened on, besides who calls which tool.
+struct Terms<'a> {
+    request_id: &'a str,
+    grace: u32,
+    name: Option<CallName>,
+}
+
 impl Inbound {
     /// Answers one request and leaves one record.
     pub(super) async fn handle(&self, request: Request<Incoming>) -> Response<AnswerBody> {
@@ -54,7 +64,7 @@ impl Inbound {
         let Ok(request_id) = request_id() else {
             return refuse(&Denial::NotRecorded, None, None, "");
         };
-        let mut recording = Recording::new(&self.audit, &request_id);
+        let mut recording = Recording::inbound(&self.audit, &request_id);
         let served = self.serve(active.as_ref(), request, &request_id, &mut recording, open).await;
         let mut response = served.unwrap_or_else(|refused| {
             recording.reason(refused.denial.reason());
@@ -80,7 +90,7 @@ impl Inbound {
     ) -> Result<Response<AnswerBody>, Refused> {
         let (parts, body) = request.into_parts();
         recording.trace(&parts.headers);
-        recording.method(format!("HTTP {}", verb(&parts)), None);
+        recording.method(format!("HTTP {}", verb(&parts.method)), None);
         if !self.audit.is_open() {
             return Err(Denial::NotRecorded.into());
         }
@@ -140,11 +150,14 @@ impl Inbound {
         // What authentication refuses is refused, or recorded and let through without any authority.
         let handle = match proved.and_then(|proved| checked.map(|_| proved)) {
             Err(denial) if policy.authentication == Stage::Audit => {
+                let operation = message.map_or(Operation::Protocol, |m| Operation::from(m.target()));
+                decide_unknown_caller(&active.bundle, operation).map_err(Denial::Policy)?;
                 recording.decision("WouldDeny", Some(denial.reason()));
                 None
             }
             Err(denial) => return Err(denial),
             Ok(proved) => {
+                self.cancel(message, principal, session);
                 let operation = message.map_or(Operation::Protocol, |m| Operation::from(m.target()));
                 let decision = decide(&active.bundle, &proved.caller, operation, now);
                 if let Some(refusal) = decision.refusal() {
@@ -154,7 +167,15 @@ impl Inbound {
                 match decision {
                     Decision::Refuse(refusal) => return Err(Denial::Policy(refusal)),
                     Decision::WouldDeny(_) => None,
-                    Decision::Permit(permit) => self.handle_for(&permit, proved, message, request_id)?,
+                    Decision::Permit(permit) => {
+                        let id = message.and_then(Message::id_text);
+                        let terms = Terms {
+                            request_id,
+                            grace: policy.server.handle_grace,
+                            name: id.map(|id| CallName::new(principal.as_bytes(), session, id)),
+                        };
+                        self.handle_for(&permit, proved, message, terms)?
+                    }
                 }
             }
         };
@@ -183,13 +204,24 @@ impl Inbound {
         }
     }
 
+    /// A caller that takes its call back takes the handle back with it, whatever the server makes of it.
+    fn cancel(&self, message: Option<&Message>, principal: Principal, session: Option<&str>) {
+        let Some(message) = message else { return };
+        let cancels = |t: &Target| matches!(t, Target::ClientNotification(m) if m == CANCELLED);
+        if cancels(message.target())
+            && let Some(id) = message.param("requestId")
+        {
+            self.handles.cancel(&CallName::new(principal.as_bytes(), session, id));
+        }
+    }
+
     /// A handle for a permit that names downstreams; for nothing else.
     fn handle_for(
         &self,
         permit: &Permit,
         proved: Proved,
         message: Option<&Message>,
-        request_id: &str,
+        terms: Terms<'_>,
     ) -> Result<Option<OpenHandle>, Denial> {
         let Some(Target::ToolCall { name }) = message.map(Message::target) else { return Ok(None) };
         if !permit.needs_handle() {
@@ -200,8 +232,10 @@ impl Inbound {
             caller: proved.caller,
             token: proved.token,
             tool,
-            request_id: request_id.to_owned(),
+            request_id: terms.request_id.to_owned(),
             opened: self.clock.now(),
+            grace: terms.grace,
+            name: terms.name,
         };
         self.handles.open(call).map(Some).map_err(Denial::Open)
     }
@@ -229,21 +263,6 @@ async fn read_message(parts: &Parts, body: Incoming) -> Result<Message, Refused>
 fn envelope(error: EnvelopeError) -> Refused {
     let id = error.id().map(str::to_owned);
     Refused { denial: Denial::Envelope(error), id }
-}
-
-/// The verb for the record; one we do not know is not repeated.
-fn verb(parts: &Parts) -> &'static str {
-    match parts.method.as_str() {
-        "GET" => "GET",
-        "POST" => "POST",
-        "DELETE" => "DELETE",
-        "HEAD" => "HEAD",
-        "OPTIONS" => "OPTIONS",
-        "PUT" => "PUT",
-        "PATCH" => "PATCH",
-        "CONNECT" => "CONNECT",
-        _ => "other",
-    }
 }
 
 /// 128 random bits. They name a record and give nobody anything.

@@ -52,6 +52,13 @@ impl Principal {
     }
 }
 
+impl Principal {
+    /// The same bytes for the same principal.
+    pub(super) fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
 /// The sessions that this sidecar saw the server open.
 pub(super) struct Sessions(moka::sync::Cache<String, Principal>);
 

@@ -6,11 +6,12 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use behalf_policy::framing::FramingRefusal;
 use bytes::{Bytes, BytesMut};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-
 use secrecy::{ExposeSecret as _, SecretString};
 
+use crate::framed::framing_refusal;
 use crate::provider::http::BoxError;
 
 /// The answer carries the token.
@@ -144,6 +145,11 @@ impl Body for Answer {
     }
 }
 
+/// The body of a request could not be read to its end, because it stopped having one reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the body of the request is not readable")]
+pub(super) struct BrokenRequest(pub(super) FramingRefusal);
+
 /// Body of a request: its data, without trailers.
 pub(super) struct DataOnly(pub(super) Incoming);
 
@@ -158,7 +164,7 @@ impl Body for DataOnly {
         loop {
             match ready!(Pin::new(&mut self.0).poll_frame(cx)) {
                 Some(Ok(frame)) if frame.is_trailers() => {}
-                other => return Poll::Ready(other.map(|frame| frame.map_err(BoxError::from))),
+                other => return Poll::Ready(other.map(|frame| frame.map_err(of_request))),
             }
         }
     }
@@ -169,6 +175,13 @@ impl Body for DataOnly {
 
     fn size_hint(&self) -> SizeHint {
         self.0.size_hint()
+    }
+}
+
+fn of_request(error: hyper::Error) -> BoxError {
+    match framing_refusal(&error) {
+        Some(refusal) => BrokenRequest(refusal).into(),
+        None => error.into(),
     }
 }
 

@@ -7,7 +7,7 @@ use http::header::{
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::request::{bearer_handle, is_ours, spelled};
-use crate::handles::is_handle_shaped;
+use crate::handles::{holds_handle, is_handle_shaped};
 
 /// The headers of the request to the downstream. With a token, the server's own credentials go; without,
 /// they stay, but for a handle.
@@ -28,10 +28,10 @@ pub(super) fn to_downstream(
             || (spelled == AUTHORIZATION.as_str() && drop_authorization)
             // A proof of the server's for a token that is not there any more.
             || (spelled == "dpop" && token.is_some())
-            // An answer that is compressed could not be searched for the token.
             || (*name == ACCEPT_ENCODING && token.is_some())
-            // Tracing and baggage headers may have picked the handle up.
-            || handle.is_some_and(|handle| contains(value.as_bytes(), handle.as_bytes()));
+            // Tracing and baggage headers may have picked the handle up, this one or another.
+            || handle.is_some_and(|handle| contains(value.as_bytes(), handle.as_bytes()))
+            || holds_handle(value.as_bytes());
         if !dropped {
             to.append(name.clone(), value.clone());
         }
@@ -41,6 +41,8 @@ pub(super) fn to_downstream(
         let mut value = HeaderValue::from_str(&text).ok()?;
         value.set_sensitive(true);
         to.insert(AUTHORIZATION, value);
+        // An answer that is compressed could not be searched for the token.
+        to.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
     Some(to)
 }
@@ -50,7 +52,9 @@ pub(super) fn to_server(from: &HeaderMap, token: Option<&SecretString>) -> Optio
     let nominated = nominated(from);
     let mut to = HeaderMap::with_capacity(from.len());
     for (name, value) in from {
-        if token.is_some_and(|t| contains(value.as_bytes(), t.expose_secret().as_bytes())) {
+        // Names come in lower case here, and a token may be written so.
+        let token = token.map(|t| t.expose_secret().as_bytes());
+        if token.is_some_and(|t| contains(value.as_bytes(), t) || contains(name.as_str().as_bytes(), t)) {
             return None;
         }
         let spelled = spelled(name);
@@ -115,6 +119,7 @@ mod tests {
             ("Behalf-Anything", "x"),
             ("behalf_other-thing", "x"),
             ("tracestate", &format!("behalf={HANDLE},other=1")),
+            ("baggage", "h=behalf_ZZZZZZZZZZZZZZZZZZZZZZ"),
             ("connection", "keep-alive, X-Nominated"),
             ("x-nominated", "x"),
             ("keep-alive", "timeout=5"),
@@ -137,7 +142,8 @@ mod tests {
         ]);
         let token = SecretString::from("to.ke.n");
         let to = to_downstream(&from, Some(HANDLE), Some(&token)).unwrap();
-        assert_eq!(names(&to), ["accept", "authorization", "cookie", "x-forwarded-for"]);
+        assert_eq!(names(&to), ["accept", "accept-encoding", "authorization", "cookie", "x-forwarded-for"]);
+        assert_eq!(to["accept-encoding"], "identity");
         assert_eq!(to["authorization"], "Bearer to.ke.n");
         assert!(to["authorization"].is_sensitive());
     }

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::request::RequestRefusal;
 use crate::exchange::ExchangeError;
 use crate::handles::HandleRefusal;
+use crate::provider::dial::DialError;
 use crate::provider::http::HttpError;
 
 /// Why a request on the way out is refused or failed. Closed.
@@ -41,6 +42,9 @@ pub enum Refusal {
     /// The downstream's answer cannot be passed on.
     #[error("the downstream's answer cannot be passed on")]
     DownstreamAnswer,
+    /// The downstream's answer is encoded, which was not asked for and hides what it carries.
+    #[error("the downstream's answer is encoded")]
+    EncodedAnswer,
     /// The downstream's answer carries the token that was attached.
     #[error("the downstream's answer carries a credential")]
     TokenInAnswer,
@@ -57,13 +61,13 @@ impl Refusal {
             Self::Exchange(error) => error.reason(),
             Self::NoBundle => "NoBundle",
             Self::NotRecorded => "NotRecorded",
-            Self::Downstream(HttpError::Dial(crate::provider::dial::DialError::AddressRefused)) => {
-                "AddressRefused"
-            }
+            Self::Downstream(HttpError::Dial(DialError::AddressRefused(_))) => "AddressRefused",
             Self::Downstream(HttpError::Ca) => "CaNotUsable",
+            Self::Downstream(HttpError::Framing(refusal)) => refusal.reason(),
             Self::Downstream(_) => "DownstreamUnreachable",
             Self::DownstreamTimeout => "DownstreamTimeout",
             Self::DownstreamAnswer => "DownstreamAnswerUnusable",
+            Self::EncodedAnswer => "DownstreamAnswerEncoded",
             Self::TokenInAnswer => "TokenInAnswer",
         }
     }
@@ -76,14 +80,17 @@ impl Refusal {
             Self::Handle(_) | Self::Policy(_) => 403,
             Self::Exchange(error) => error.status(),
             Self::NoBundle | Self::NotRecorded => 503,
-            Self::Downstream(_) | Self::DownstreamAnswer | Self::TokenInAnswer => 502,
+            Self::Downstream(_) | Self::DownstreamAnswer | Self::EncodedAnswer | Self::TokenInAnswer => 502,
             Self::DownstreamTimeout => 504,
         }
     }
 
     /// True when the decision to permit stands and only the way failed.
     pub(super) fn after_permit(self) -> bool {
-        matches!(self, Self::Downstream(_) | Self::DownstreamTimeout | Self::DownstreamAnswer)
+        matches!(
+            self,
+            Self::Downstream(_) | Self::DownstreamTimeout | Self::DownstreamAnswer | Self::EncodedAnswer
+        )
     }
 
     /// What the server is told: the reason, and nothing that anybody else sent.

@@ -1,34 +1,27 @@
-//! What a request on the way out asks for, judged by its head alone: shape, framing, target, handle.
+//! What a request on the way out asks for, judged by its head alone: method, target, headers, handle.
 //!
 //! The server in front of us is hostile: it may smuggle, but it gains nothing here that its handle does
 //! not buy. What is not refused is forwarded with framing of our own making.
 
-use behalf_policy::ids::EntryName;
+use behalf_policy::framing::FramingRefusal;
 use behalf_policy::raw_path;
 use behalf_policy::wire::HEADER_PREFIX;
-use http::header::{
-    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderName, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderName, UPGRADE};
 use http::{HeaderMap, Method, Uri, Version};
 use zeroize::Zeroizing;
 
+use super::target::Target;
 use crate::handles::is_handle_shaped;
 
 /// The plain header a server may put the handle into.
 pub const HANDLE_HEADER: &str = "behalf-handle";
-/// No request target is longer than this many bytes.
-const MAX_TARGET: usize = 16 * 1024;
-
 /// No header block is larger than this many bytes (D26).
 pub(super) const MAX_HEAD: usize = 64 * 1024;
 
 /// What a request asks for. Has no `Debug`: it may hold a handle.
 pub(super) struct Asked {
-    /// Name of the downstream.
-    pub(super) downstream: EntryName,
-    /// Path below the downstream's base path, with the query; byte for byte as it came. Empty, or
-    /// starting with `/` or `?`.
-    pub(super) target: String,
+    /// Where it goes.
+    pub(super) target: Target,
     /// The handle, dead or alive.
     pub(super) handle: Option<Zeroizing<String>>,
 }
@@ -45,18 +38,27 @@ pub enum RequestRefusal {
     /// `Upgrade`: no protocol but HTTP leaves here.
     #[error("upgrades are not carried on the way out")]
     Upgrade,
-    /// A target with scheme and authority, as proxies get it.
-    #[error("this is not a forward proxy; use the base URL that the identity's env variable holds")]
-    AbsoluteForm,
-    /// `Host` is missing, doubled, or not loopback.
+    /// A target with an authority, as proxies get it, that is no origin of the catalogue.
+    #[error("the origin is not that of a downstream in the catalogue")]
+    OriginNotInCatalogue,
+    /// A target with an authority whose path is not below the downstream's base path.
+    #[error("the path is not below the base path of the downstream")]
+    OutsideBasePath,
+    /// A target with an authority that is the URL of several downstreams.
+    #[error(
+        "the URL is that of several downstreams; use the base URL that the identity's env variable holds"
+    )]
+    AmbiguousDownstream,
+    /// `Host` is missing, doubled, or neither loopback nor the authority of the target.
     #[error("the Host header is not that of this listener")]
     Host,
     /// A header that must be single occurs twice.
     #[error("a header that must be single occurs twice")]
     DuplicateHeader,
-    /// Framing that is not plainly one thing.
+    /// Its body stopped having one reading, see [`behalf_policy::framing`]. Heads that have not do not get
+    /// this far.
     #[error("the framing of the request is not taken")]
-    Framing,
+    Framing(FramingRefusal),
     /// `Expect` of something else than `100-continue`.
     #[error("the expectation is not met here")]
     Expectation,
@@ -85,10 +87,12 @@ impl RequestRefusal {
             Self::Method => "MethodNotCarried",
             Self::HeadTooLarge => "HeadTooLarge",
             Self::Upgrade => "UpgradeNotCarried",
-            Self::AbsoluteForm => "AbsoluteFormNotCarried",
+            Self::OriginNotInCatalogue => "OriginNotInCatalogue",
+            Self::OutsideBasePath => "OutsideBasePath",
+            Self::AmbiguousDownstream => "AmbiguousDownstream",
             Self::Host => "HostNotAllowed",
             Self::DuplicateHeader => "DuplicateHeader",
-            Self::Framing => "FramingNotAllowed",
+            Self::Framing(refusal) => refusal.reason(),
             Self::Expectation => "ExpectationFailed",
             Self::TargetTooLong => "TargetTooLong",
             Self::UnknownDownstream => "UnknownDownstream",
@@ -107,8 +111,8 @@ impl RequestRefusal {
             Self::Host => 421,
             Self::Expectation => 417,
             Self::TargetTooLong => 414,
-            Self::UnknownDownstream => 404,
-            Self::AmbiguousHandle => 403,
+            Self::UnknownDownstream | Self::OutsideBasePath => 404,
+            Self::AmbiguousHandle | Self::OriginNotInCatalogue => 403,
             _ => 400,
         }
     }
@@ -138,53 +142,30 @@ pub(super) fn judge(
     if size > MAX_HEAD {
         return Err(RequestRefusal::HeadTooLarge);
     }
-    if uri.scheme().is_some() || uri.authority().is_some() {
-        return Err(RequestRefusal::AbsoluteForm);
-    }
-    check_headers(version, headers)?;
-    let target = uri.path_and_query().map_or("", |t| t.as_str());
-    if target.len() > MAX_TARGET {
-        return Err(RequestRefusal::TargetTooLong);
-    }
-    let (downstream, target) = split(target)?;
-    let path = target.split_once('?').map_or(target, |(path, _)| path);
-    if !path.is_empty() {
-        raw_path::check(path)?;
-    }
+    let target = Target::judge(uri)?;
+    check_headers(version, headers, target.authority())?;
     let handle = find_handle(headers)?;
     if handle.as_ref().is_some_and(|h| is_handle_shaped(h) && target.contains(h.as_str())) {
         return Err(RequestRefusal::HandleInTarget);
     }
-    Ok(Asked { downstream, target: target.to_owned(), handle })
+    Ok(Asked { target, handle })
 }
 
-/// `/payroll/a?b` is `/a?b` at `payroll`. The name is compared as it stands, never decoded.
-fn split(target: &str) -> Result<(EntryName, &str), RequestRefusal> {
-    let rest = target.strip_prefix('/').ok_or(RequestRefusal::UnknownDownstream)?;
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
-    let (name, target) = rest.split_at_checked(end).ok_or(RequestRefusal::UnknownDownstream)?;
-    let name = EntryName::new(name).map_err(|_| RequestRefusal::UnknownDownstream)?;
-    Ok((name, target))
-}
-
-fn check_headers(version: Version, headers: &HeaderMap) -> Result<(), RequestRefusal> {
+fn check_headers(
+    version: Version,
+    headers: &HeaderMap,
+    authority: Option<&str>,
+) -> Result<(), RequestRefusal> {
     const SINGLE: [HeaderName; 5] = [HOST, AUTHORIZATION, CONTENT_TYPE, CONTENT_LENGTH, EXPECT];
     if SINGLE.iter().any(|name| headers.get_all(name).iter().nth(1).is_some()) {
         return Err(RequestRefusal::DuplicateHeader);
     }
     let single = |name: &HeaderName| headers.get(name).map(|v| v.to_str().unwrap_or_default());
     match single(&HOST) {
-        Some(host) if is_loopback(host) => {}
+        Some(host) if authority.map_or_else(|| is_loopback(host), |a| host.eq_ignore_ascii_case(a)) => {}
         // HTTP/1.0 has no `Host`; a loopback listener has no other name.
         None if version == Version::HTTP_10 => {}
         _ => return Err(RequestRefusal::Host),
-    }
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    if let Some(coding) = codings.next() {
-        let plain = coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
-        if !plain || headers.contains_key(CONTENT_LENGTH) || version != Version::HTTP_11 {
-            return Err(RequestRefusal::Framing);
-        }
     }
     if single(&EXPECT).is_some_and(|e| !e.eq_ignore_ascii_case("100-continue")) {
         return Err(RequestRefusal::Expectation);

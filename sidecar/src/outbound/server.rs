@@ -4,8 +4,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use behalf_policy::framing::FramingRefusal;
 use http::header::{CONNECTION, TRANSFER_ENCODING};
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -14,11 +15,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use super::recording::Recording;
 use super::refusal::Refusal;
 use super::request::MAX_HEAD;
 use super::{Outbound, request_id};
+use crate::framed::Requests;
 use crate::provider::http::{BoxError, OutgoingBody};
+use crate::recording::{Recording, verb};
 
 /// So many connections are open at once.
 const MAX_CONNECTIONS: usize = 1024;
@@ -55,6 +57,8 @@ async fn connection(stream: TcpStream, outbound: Arc<Outbound>) {
         let outbound = Arc::clone(&outbound);
         async move { Ok::<_, Infallible>(answer(outbound, request).await) }
     });
+    let stream = Requests::new(stream);
+    let why = stream.why();
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
@@ -66,9 +70,12 @@ async fn connection(stream: TcpStream, outbound: Arc<Outbound>) {
         && error.is_parse()
     {
         // It was answered by the parser; it is recorded here, as every request is.
-        let mut recording = Recording::new(&outbound.audit, &request_id());
-        recording.decision("Refuse", Some("MalformedRequest"));
-        let status = if error.is_parse_too_large() { 431 } else { 400 };
+        let mut recording = Recording::outbound(&outbound.audit, &request_id());
+        let reason = why.get().map_or("MalformedRequest", FramingRefusal::reason);
+        recording.decision("Refuse", Some(reason));
+        let too_large = error.is_parse_too_large();
+        let status =
+            if too_large { StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE } else { StatusCode::BAD_REQUEST };
         if recording.finish(status).await.is_err() {
             tracing::error!("a decision record was lost with its sink");
         }
@@ -77,9 +84,10 @@ async fn connection(stream: TcpStream, outbound: Arc<Outbound>) {
 
 async fn answer(outbound: Arc<Outbound>, request: Request<Incoming>) -> Response<OutgoingBody> {
     // Whatever follows a chunked body on this connection is not trusted to be a request of its own.
-    let chunked = request.headers().contains_key(TRANSFER_ENCODING);
-    let mut recording = Recording::new(&outbound.audit, &request_id());
-    recording.request(request.method(), request.headers());
+    let mut last = request.headers().contains_key(TRANSFER_ENCODING);
+    let mut recording = Recording::outbound(&outbound.audit, &request_id());
+    recording.trace(request.headers());
+    recording.method(format!("HTTP {}", verb(request.method())), None);
     let mut response = match outbound.answer(request, &mut recording).await {
         Ok(response) => response,
         Err(refusal) => {
@@ -88,13 +96,15 @@ async fn answer(outbound: Arc<Outbound>, request: Request<Incoming>) -> Response
             } else {
                 recording.decision("Refuse", Some(refusal.reason()));
             }
+            // After a request that was no good in itself, nothing on its connection is taken for another.
+            last |= matches!(refusal, Refusal::Request(_));
             whole(refusal)
         }
     };
-    if recording.finish(response.status().as_u16()).await.is_err() {
+    if recording.finish(response.status()).await.is_err() {
         response = whole(Refusal::NotRecorded);
     }
-    if chunked {
+    if last {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response

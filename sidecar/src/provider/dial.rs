@@ -1,5 +1,10 @@
-//! From a URL's authority to a TCP connection: resolve with the configured nameservers, judge every
-//! address, connect to the very address that was judged.
+//! From a URL's authority to a TCP connection: resolve once with the configured nameservers, judge every
+//! address of the answer, connect to one of the very addresses that were judged.
+//!
+//! A name with one address that may not be connected to is refused as a whole, though another address of
+//! it might do: no honest name of a downstream has one, and trying the rest would hide who answers for the
+//! name and leave the outcome to the order of an answer. The name is not resolved again between judging
+//! and connecting, so that DNS which changes its mind changes nothing.
 //!
 //! A root sibling can write the pod's `/etc/hosts` and `/etc/resolv.conf`, so neither is read.
 
@@ -19,7 +24,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tower::Service;
 
-use super::address::AddressPolicy;
+use super::address::{AddressPolicy, AddressRefusal};
 
 /// How the network is reached. From the sidecar's own arguments, never from files of the pod.
 #[derive(Debug, Clone)]
@@ -59,9 +64,9 @@ pub enum DialError {
     /// The name did not resolve.
     #[error("the name does not resolve")]
     NotResolved,
-    /// It resolved only to addresses that may not be connected to.
-    #[error("the name resolves to addresses that are not allowed")]
-    AddressRefused,
+    /// It resolved to an address that may not be connected to.
+    #[error("the name resolves to an address that is not allowed: {0}")]
+    AddressRefused(AddressRefusal),
     /// No address took the connection.
     #[error("no address took the connection")]
     NotConnected,
@@ -104,18 +109,16 @@ impl Inner {
     async fn connect(&self, uri: &Uri) -> Result<TcpStream, DialError> {
         let host = uri.host().ok_or(DialError::Host)?;
         let port = uri.port_u16().unwrap_or(443);
-        let mut refused = false;
-        for address in self.resolve(host).await? {
-            if !self.addresses.allows(address) {
-                refused = true;
-                continue;
-            }
+        let addresses = self.resolve(host).await?;
+        for address in &addresses {
+            self.addresses.judge(*address).map_err(DialError::AddressRefused)?;
+        }
+        for address in addresses {
             if let Ok(stream) = TcpStream::connect(SocketAddr::new(address, port)).await {
                 return Ok(stream);
             }
-            refused = false;
         }
-        Err(if refused { DialError::AddressRefused } else { DialError::NotConnected })
+        Err(DialError::NotConnected)
     }
 
     async fn resolve(&self, host: &str) -> Result<Vec<IpAddr>, DialError> {
@@ -129,7 +132,7 @@ impl Inner {
             return if self.addresses.resolves_localhost() {
                 Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)])
             } else {
-                Err(DialError::AddressRefused)
+                Err(DialError::AddressRefused(AddressRefusal::Loopback))
             };
         }
         let resolver = self.resolver.as_ref().ok_or(DialError::NotResolved)?;

@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use aws_lc_rs::digest;
+use behalf_policy::framing::FramingRefusal;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
@@ -19,6 +20,7 @@ use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper_rustls::{DefaultServerNameResolver, HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -28,6 +30,7 @@ use tower::Service;
 use zeroize::Zeroizing;
 
 use super::dial::{DialError, Dialer, Network};
+use crate::framed::{Answers, framing_refusal};
 
 /// No answer of a provider is longer than this many bytes.
 pub const MAX_ANSWER: usize = 1024 * 1024;
@@ -51,6 +54,9 @@ pub enum HttpError {
     /// There is no connection.
     #[error(transparent)]
     Dial(DialError),
+    /// The answer does not have one reading.
+    #[error("the framing of the answer is not taken")]
+    Framing(FramingRefusal),
     /// The connection broke, TLS did not hold, or the answer is not HTTP.
     #[error("the connection or its TLS failed")]
     Transport,
@@ -73,9 +79,10 @@ impl HttpError {
             Self::Url | Self::Dial(DialError::Host) => "UrlNotUsable",
             Self::Ca => "CaNotUsable",
             Self::Dial(DialError::NotResolved) => "NameNotResolved",
-            Self::Dial(DialError::AddressRefused) => "AddressRefused",
+            Self::Dial(DialError::AddressRefused(_)) => "AddressRefused",
             Self::Dial(DialError::NotConnected) => "NotConnected",
             Self::Dial(DialError::Timeout) | Self::Timeout => "Timeout",
+            Self::Framing(refusal) => refusal.reason(),
             Self::Transport => "TransportFailed",
             Self::TooLarge => "AnswerTooLarge",
             Self::Encoding => "AnswerCompressed",
@@ -209,6 +216,24 @@ impl HttpClient {
     }
 }
 
+/// The connection that a request goes over, to be given up when its answer is not to be trusted.
+#[derive(Debug, Clone)]
+pub struct Carried(CaptureConnection);
+
+impl Carried {
+    /// Learns the connection of a request that is about to be sent.
+    pub fn of<B>(request: &mut Request<B>) -> Self {
+        Self(capture_connection(request))
+    }
+
+    /// No further request goes over it.
+    pub fn give_up(&self) {
+        if let Some(connected) = self.0.connection_metadata().as_ref() {
+            connected.poison();
+        }
+    }
+}
+
 /// An https URL without user info and fragment; D9 and B26.
 #[must_use]
 pub fn usable_url(text: &str) -> Option<Uri> {
@@ -241,13 +266,13 @@ async fn read(response: Response<Incoming>) -> Result<Reply, HttpError> {
 #[must_use]
 pub fn http_error(error: &(dyn StdError + 'static)) -> HttpError {
     let mut at = Some(error);
-    while let Some(error) = at {
-        if let Some(error) = error.downcast_ref::<DialError>() {
+    while let Some(link) = at {
+        if let Some(error) = link.downcast_ref::<DialError>() {
             return HttpError::Dial(*error);
         }
-        at = error.source();
+        at = link.source();
     }
-    HttpError::Transport
+    framing_refusal(error).map_or(HttpError::Transport, HttpError::Framing)
 }
 
 fn client_key(purpose: &str, ca: Option<&str>) -> [u8; 32] {
@@ -286,7 +311,7 @@ pub struct Connector {
 }
 
 impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
+    type Response = TokioIo<Answers<TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>>>;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
 
@@ -299,9 +324,9 @@ impl Service<Uri> for Connector {
         let timeout = self.timeout;
         Box::pin(async move {
             // The dialer has a limit of its own; this one leaves as much again for the handshake.
-            tokio::time::timeout(timeout.saturating_mul(2), connecting)
-                .await
-                .map_err(|_| DialError::Timeout)?
+            let connected = tokio::time::timeout(timeout.saturating_mul(2), connecting).await;
+            let stream = connected.map_err(|_| DialError::Timeout)??;
+            Ok(TokioIo::new(Answers::new(TokioIo::new(stream))))
         })
     }
 }

@@ -45,6 +45,21 @@ impl Reply {
     }
 }
 
+/// A certificate for the names that tests use, and who serves it.
+pub fn tls() -> (String, TlsAcceptor) {
+    let names = ["localhost", "payroll.hr.svc"].map(str::to_owned);
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    (made.cert.pem(), TlsAcceptor::from(Arc::new(config)))
+}
+
 type Handler = Arc<dyn Fn(Seen) -> Reply + Send + Sync>;
 
 /// The server; ends when dropped.
@@ -64,26 +79,13 @@ impl Drop for Fake {
 
 impl Fake {
     pub async fn start(handler: impl Fn(Seen) -> Reply + Send + Sync + 'static) -> Self {
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)
-            .unwrap();
+        let (ca, tls) = tls();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let handler: Arc<Mutex<Handler>> = Arc::new(Mutex::new(Arc::new(handler)));
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let task = tokio::spawn(serve(
-            listener,
-            TlsAcceptor::from(Arc::new(config)),
-            Arc::clone(&handler),
-            Arc::clone(&seen),
-        ));
-        Self { port, ca: made.cert.pem(), seen, handler, task }
+        let task = tokio::spawn(serve(listener, tls, Arc::clone(&handler), Arc::clone(&seen)));
+        Self { port, ca, seen, handler, task }
     }
 
     pub fn answer_with(&self, handler: impl Fn(Seen) -> Reply + Send + Sync + 'static) {

@@ -318,6 +318,8 @@ pub fn call(caller: &Caller, token: &str) -> OpenCall {
         tool: ToolName::new("salary.get").unwrap(),
         request_id: format!("request-of-{}", caller.subject),
         opened: Timestamp(NOW),
+        grace: 0,
+        name: None,
     }
 }
 

@@ -2,11 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "the whole crate is a test")]
 
+mod answers;
+mod dns;
 mod exchange;
 mod fake;
 mod handles;
 mod idp;
 mod outbound;
 mod provider;
+mod raw;
 mod redirect;
+mod tap;
 mod world;

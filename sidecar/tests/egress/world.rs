@@ -13,13 +13,14 @@ use behalf_sidecar::audit::Audit;
 use behalf_sidecar::bundle_source::{BundleSource, Bundles, Expected};
 use behalf_sidecar::handles::{Handles, OpenHandle};
 use behalf_sidecar::outbound::{Outbound, serve};
+use behalf_sidecar::provider::dial::Network;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use crate::fake::{Fake, Reply, Seen};
-use crate::idp::{Asking, Idp, call, caller, claims};
+use crate::idp::{Asking, Idp, call, caller, claims, network};
 
 #[derive(Clone, Default)]
 pub(crate) struct Lines(pub(crate) Arc<Mutex<Vec<u8>>>);
@@ -104,11 +105,17 @@ impl World {
     }
 
     pub(crate) async fn with(change: impl Fn(&mut Value)) -> Self {
+        Self::on(&network(), change).await
+    }
+
+    /// With a way to the network of its own.
+    pub(crate) async fn on(network: &Network, change: impl Fn(&mut Value)) -> Self {
         static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
         let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         let dir = std::env::temp_dir().join(format!("behalf-out-{}-{count}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
-        let (idp, payroll, asking) = (Idp::start().await, Fake::start(says_what_it_saw).await, Asking::new());
+        let (idp, payroll, asking) =
+            (Idp::start().await, Fake::start(says_what_it_saw).await, Asking::by(network));
         let signer = Ed25519KeyPair::generate().unwrap();
         let key = PublicKey { id: "a".into(), bytes: signer.public_key().as_ref().try_into().unwrap() };
         let expected = Expected { namespace: "hr".into(), identity: "hr-tools".into(), keys: vec![key] };

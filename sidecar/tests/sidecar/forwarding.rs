@@ -39,6 +39,52 @@ async fn c26_d1_nothing_of_the_callers_credentials_reaches_the_server() {
 }
 
 #[tokio::test]
+async fn b29_what_a_caller_sends_under_our_names_is_gone_before_ours_is_there() {
+    let world = World::start().await;
+    let forged = "behalf_AAAAAAAAAAAAAAAAAAAAAA";
+    let body = format!(
+        "{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{{\"name\":\"salary.get\",\"arguments\":{{}},\
+         \"_m\\u0065ta\":{{\"behalf.dev/handle\":\"{forged}\",\"BEHALF.DEV/Handle\":\"{forged}\",\
+         \"behalf\\u002edev\\/handle\":\"{forged}\",\"\\u200bbehalf.dev/handle\":\"{forged}\",\"behalf.dev/x\":1,\"a\":2}}}}}}"
+    );
+    // Twice the same name, once escaped, is refused as a duplicate.
+    assert_eq!(world.send(Call::body(body.clone()).token(&world.alice())).await.status, 400);
+    let body = body.replace(&format!("\"behalf.dev/handle\":\"{forged}\","), "");
+    let call = Call::body(body)
+        .token(&world.alice())
+        .header("behalf-handle", forged)
+        .header("Behalf_Handle", forged)
+        .header("behalf.handle", forged)
+        .header("x-forwarded-authorization", &format!("Bearer {forged}"))
+        .header("baggage", &format!("h={forged}"))
+        .header("tracestate", &format!("vendor=1, behalf={forged}"))
+        .header("tracestate", "behalf=x,other=2")
+        .header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+    assert_eq!(world.send(call).await.status, 200);
+    let seen = world.server.last();
+    assert!(!format!("{seen:?}").contains(forged), "{seen:?}");
+    let mut names: Vec<_> = seen.headers.keys().map(http::HeaderName::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(
+        names,
+        ["accept", "authorization", "content-length", "content-type", "host", "traceparent", "tracestate"]
+    );
+    assert_eq!(seen.header("tracestate"), Some("other=2"));
+    let meta = seen.json()["params"]["_meta"].clone();
+    assert_eq!(meta.as_object().unwrap().len(), 2, "{meta}");
+    assert_eq!(meta["a"], 2);
+    assert_eq!(
+        seen.header("authorization"),
+        Some(format!("Bearer {}", meta["behalf.dev/handle"].as_str().unwrap()).as_str())
+    );
+
+    // A handle is no credential of a caller.
+    let stolen = meta["behalf.dev/handle"].as_str().unwrap();
+    assert_eq!(world.send(Call::tool("salary.get").token(stolen)).await.status, 401);
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn d19_the_judged_message_is_forwarded_and_not_the_bytes_that_came() {
     let world = World::start().await;
     let body = "{ \"id\" : 9007199254740991, \"jsonrpc\":\"2.0\",\"method\":\"tools/call\",\n\

@@ -1,7 +1,14 @@
 //! Which requests carry a handle to the server.
 
-use serde_json::json;
+use std::sync::mpsc::{Receiver, channel};
 
+use behalf_sidecar::clock::ManualClock;
+use behalf_sidecar::handles::is_handle_shaped;
+use futures::channel::mpsc::UnboundedSender;
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+
+use crate::support::bundle::document;
 use crate::support::{Call, Reply, World, eventually};
 
 fn handle_in(header: Option<&str>) -> Option<String> {
@@ -105,4 +112,198 @@ async fn b29_a_handle_lives_until_the_answer_has_ended() {
     world.server.behave(|_| None);
     world.send(Call::tool("salary.get").token(&world.alice())).await;
     eventually("the handle has ended", async || (world.app.open_handles() == 0).then_some(())).await;
+}
+
+type Events = UnboundedSender<&'static str>;
+
+/// From now on the server answers with streams, and these feed them.
+fn streams(world: &World) -> Receiver<Events> {
+    let (sender, receiver) = channel();
+    world.server.behave(move |seen| {
+        let method = serde_json::from_slice::<Value>(&seen.body).ok()?["method"].clone();
+        (method == "tools/call").then(|| {
+            let (reply, events) = Reply::stream();
+            sender.send(events).unwrap();
+            reply
+        })
+    });
+    receiver
+}
+
+/// The handle that the server got last.
+fn handle(world: &World) -> String {
+    let calls =
+        world.server.seen().into_iter().rev().find_map(|seen| handle_in(seen.header("authorization")));
+    calls.expect("a handle")
+}
+
+/// What a use of a handle comes to: a reason, and whether the provider heard of it.
+async fn used(world: &World, handle: &str) -> (String, bool) {
+    let before = world.issuer.fetches();
+    let call = Call::get("/payroll/x").header("authorization", &format!("Bearer {handle}"));
+    let answer = call.send(world.app.addresses.egress).await;
+    let reason = answer.json()["error"]["reason"].as_str().unwrap_or_default().to_owned();
+    (reason, world.issuer.fetches() != before)
+}
+
+async fn is_dead(world: &World, handle: &str, reason: &str) {
+    assert_eq!(used(world, handle).await, (reason.to_owned(), false), "refused without a provider call");
+}
+
+/// Without a provider that exchanges, a live handle ends at it, and not before.
+async fn is_live(world: &World, handle: &str) {
+    let (reason, _) = used(world, handle).await;
+    assert!(!matches!(reason.as_str(), "UnknownHandle" | "HandleExpired" | "NoHandle"), "{reason}");
+}
+
+#[tokio::test]
+async fn b29_a_callers_token_that_expires_inside_an_open_stream_ends_its_handle() {
+    let world = World::start().await;
+    let streams = streams(&world);
+    let lives = 120;
+    let token = world.token(|claims| claims["exp"] = (claims["iat"].as_i64().unwrap() + lives).into());
+    let answer = Call::tool("salary.get").token(&token).start(world.app.addresses.inbound).await;
+    let (events, handle) = (streams.recv().unwrap(), handle(&world));
+    is_live(&world, &handle).await;
+    let clock: &ManualClock = &world.clock;
+    clock.advance(lives - 10);
+    is_live(&world, &handle).await;
+    clock.advance(10);
+    is_dead(&world, &handle, "HandleExpired").await;
+    // The stream itself goes on: it was permitted, and what it still says costs nobody anything.
+    events.unbounded_send("data: late\n\n").unwrap();
+    let mut body = answer.into_body();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "data: late\n\n");
+    is_dead(&world, &handle, "HandleExpired").await;
+}
+
+#[tokio::test]
+async fn b29_ten_minutes_end_the_handle_of_a_stream_that_goes_on() {
+    let world = World::start().await;
+    let streams = streams(&world);
+    let token = world.token(|claims| claims["exp"] = (claims["iat"].as_i64().unwrap() + 3000).into());
+    let answer = Call::tool("salary.get").token(&token).start(world.app.addresses.inbound).await;
+    let (events, handle) = (streams.recv().unwrap(), handle(&world));
+    world.clock.advance(599);
+    is_live(&world, &handle).await;
+    world.clock.advance(1);
+    is_dead(&world, &handle, "HandleExpired").await;
+    drop((answer, events));
+}
+
+#[tokio::test]
+async fn b29_a_caller_that_leaves_takes_its_handle_along_without_grace() {
+    let world = World::with(|policy| policy["servers"][0]["handleGrace"] = 30.into()).await;
+    let streams = streams(&world);
+    let answer = Call::tool("salary.get").token(&world.alice()).start(world.app.addresses.inbound).await;
+    let (_events, handle) = (streams.recv().unwrap(), handle(&world));
+    is_live(&world, &handle).await;
+    drop(answer);
+    eventually("the handle has ended", async || (world.app.open_handles() == 0).then_some(())).await;
+    is_dead(&world, &handle, "UnknownHandle").await;
+}
+
+#[tokio::test]
+async fn b29_a_caller_that_leaves_before_the_answer_takes_its_handle_along() {
+    let world = World::start().await;
+    world.server.behave(|_| Some(Reply::never()));
+    let to = world.app.addresses.inbound;
+    let waiting = tokio::spawn(Call::tool("salary.get").token(&world.alice()).start(to));
+    eventually("the server has the request", async || (!world.server.seen().is_empty()).then_some(())).await;
+    let handle = handle(&world);
+    is_live(&world, &handle).await;
+    waiting.abort();
+    eventually("the handle has ended", async || (world.app.open_handles() == 0).then_some(())).await;
+    is_dead(&world, &handle, "UnknownHandle").await;
+}
+
+#[tokio::test]
+async fn b29_a_call_that_its_caller_takes_back_ends_its_handle_and_nobody_elses() {
+    let world = World::start().await;
+    let streams = streams(&world);
+    let answer = Call::tool("salary.get").token(&world.alice()).start(world.app.addresses.inbound).await;
+    let (events, handle) = (streams.recv().unwrap(), handle(&world));
+    let cancel = |id: Value| {
+        Call::message(
+            &json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}}),
+        )
+    };
+    let others = world.token(|claims| claims["azp"] = "another-client".into());
+    for (call, status) in [
+        (cancel(7.into()), 401),
+        (cancel(7.into()).token("x.y.z"), 401),
+        (cancel(7.into()).token(&world.bob()), 202),
+        (cancel(7.into()).token(&others), 403),
+        (cancel("7".into()).token(&world.alice()), 202),
+        (cancel(8.into()).token(&world.alice()), 202),
+        (cancel(Value::Null).token(&world.alice()), 202),
+        (cancel(7.into()).token(&world.alice()).header("mcp-session-id", "unknown"), 404),
+    ] {
+        assert_eq!(world.send(call).await.status, status);
+        is_live(&world, &handle).await;
+    }
+    // Her token of now, which need not be the one that she called with.
+    let renewed = world.token(|claims| claims["jti"] = "renewed".into());
+    assert_eq!(world.send(cancel(7.into()).token(&renewed)).await.status, 202);
+    assert_eq!(world.server.last().json()["params"]["requestId"], 7, "the server hears of it as well");
+    is_dead(&world, &handle, "UnknownHandle").await;
+    drop(events);
+    answer.into_body().collect().await.unwrap();
+    is_dead(&world, &handle, "UnknownHandle").await;
+}
+
+#[tokio::test]
+async fn b29_a_handle_outlives_its_answer_by_its_grace_and_not_by_a_second_more() {
+    for grace in [0, 30] {
+        let world = World::with(|policy| policy["servers"][0]["handleGrace"] = grace.into()).await;
+        world.send(Call::tool("salary.get").token(&world.alice())).await;
+        let handle = handle(&world);
+        if grace > 0 {
+            is_live(&world, &handle).await;
+            world.clock.advance(grace - 1);
+            is_live(&world, &handle).await;
+            world.clock.advance(1);
+        } else {
+            eventually("the handle has ended", async || (world.app.open_handles() == 0).then_some(())).await;
+        }
+        is_dead(&world, &handle, "UnknownHandle").await;
+    }
+}
+
+#[tokio::test]
+async fn b29_suspension_and_a_narrower_bundle_end_handles_of_open_calls() {
+    let world = World::start().await;
+    let streams = streams(&world);
+    let answer = Call::tool("salary.get").token(&world.alice()).start(world.app.addresses.inbound).await;
+    let (events, handle) = (streams.recv().unwrap(), handle(&world));
+    is_live(&world, &handle).await;
+    let changes: [(fn(&mut Value), &str); 5] = [
+        (|policy| policy["state"] = "Suspended".into(), "Suspended"),
+        (|policy| policy["servers"][0]["tools"][2]["downstreams"] = json!([]), "DownstreamNotPermitted"),
+        (|policy| policy["scopes"][2]["groups"] = json!(["directors"]), "NotEntitled"),
+        (|policy| policy["optionalScopes"] = json!([]), "ScopeNotOffered"),
+        (|policy| *policy = json!({"type": "RefuseAll", "reason": "IdentityDeleted"}), "IdentityDeleted"),
+    ];
+    for (serial, (change, reason)) in (2..).zip(changes) {
+        let mut document = document(serial, &world.issuer, world.server.port);
+        change(&mut document["serve"]);
+        world.publish(&document).await;
+        is_dead(&world, &handle, reason).await;
+    }
+    world.publish(&document(9, &world.issuer, world.server.port)).await;
+    is_live(&world, &handle).await;
+    drop((answer, events));
+}
+
+#[tokio::test]
+async fn b29_after_a_restart_every_handle_is_unknown() {
+    let mut world = World::start().await;
+    let streams = streams(&world);
+    let answer = Call::tool("salary.get").token(&world.alice()).start(world.app.addresses.inbound).await;
+    let (events, handle) = (streams.recv().unwrap(), handle(&world));
+    is_live(&world, &handle).await;
+    assert!(is_handle_shaped(&handle));
+    world.restart().await;
+    is_dead(&world, &handle, "UnknownHandle").await;
+    drop((answer, events));
 }

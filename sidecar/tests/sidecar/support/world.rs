@@ -74,6 +74,12 @@ impl World {
         Self { issuer, server, operator, dir, app, clock, sink, sent: AtomicUsize::new(0) }
     }
 
+    /// Another process in the place of this one, with the same bundle.
+    pub(crate) async fn restart(&mut self) {
+        let config = config(&self.operator, self.dir.clone());
+        self.app = App::start(config, self.sink.clone(), self.clock.clock()).await.unwrap();
+    }
+
     /// Publishes a bundle and waits until the sidecar runs by it.
     pub(crate) async fn publish(&self, document: &Value) {
         self.operator.publish(&self.dir, document);
