@@ -123,7 +123,7 @@ fn a_namespace_editor_cannot_change_delete_replay_or_swap_a_bundle() {
     let mut refused = |name: &str, said: Result<String, String>| match said {
         Ok(said) => wrong.push(format!("{name}: done: {said}")),
         Err(said) if !said.contains("are written by the operator alone") => {
-            wrong.push(format!("{name}: {said}"))
+            wrong.push(format!("{name}: {said}"));
         }
         Err(said) if !said.contains("change the AgentIdentity or the ScopeCatalog instead") => {
             wrong.push(format!("{name}: no next step: {said}"));

@@ -29,9 +29,9 @@ fn told(api: &Api) -> (Sums, bool) {
     (sums, decisions["complete"] == true)
 }
 
-fn minus(these: &Sums, those: &Sums) -> Sums {
+fn minus(after: &Sums, before: &Sums) -> Sums {
     let of = |sums: &Sums, key: &str| sums.get(key).copied().unwrap_or_default();
-    ["Permit", "Refuse", "WouldDeny"].map(|key| (key.to_owned(), of(these, key) - of(those, key))).into()
+    ["Permit", "Refuse", "WouldDeny"].map(|key| (key.to_owned(), of(after, key) - of(before, key))).into()
 }
 
 /// Ids and decisions of the requests on the way in.

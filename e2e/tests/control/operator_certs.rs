@@ -30,6 +30,15 @@ struct Made {
     refused: Vec<String>,
 }
 
+/// Ends the makers, also when what they make pods beside fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Makes pods all the time that something else is done; the server judges them and stores none.
 fn meanwhile(api: &Api, action: impl FnOnce()) -> Made {
     let (made, over) = (Mutex::new(Made::default()), AtomicBool::new(false));
@@ -42,20 +51,13 @@ fn meanwhile(api: &Api, action: impl FnOnce()) -> Made {
                     let mut made = made.lock().unwrap();
                     match answer {
                         Ok(pod) if pod["spec"]["initContainers"][1]["name"] == "behalf-sidecar" => {
-                            made.injected += 1
+                            made.injected += 1;
                         }
                         Ok(pod) => made.bare.push(pod.to_string()),
                         Err(said) => made.refused.push(said),
                     }
                 }
             });
-        }
-        // Ends the makers also when the action fails.
-        struct Over<'a>(&'a AtomicBool);
-        impl Drop for Over<'_> {
-            fn drop(&mut self) {
-                self.0.store(true, Ordering::Relaxed);
-            }
         }
         let _over = Over(&over);
         action();

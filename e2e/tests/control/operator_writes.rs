@@ -147,8 +147,11 @@ impl Drop for Outside<'_> {
     }
 }
 
+/// A name, and what is done.
+type Step = (&'static str, fn(&Api, &str));
+
 /// What is done to an identity, one after the other.
-const STEPS: [(&str, fn(&Api, &str)); 3] = [
+const STEPS: [Step; 3] = [
     ("made", |api, name| {
         api.apply(&account(ENROLLED, name));
         api.apply(&identity(ENROLLED, name, name));
