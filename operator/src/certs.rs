@@ -1,8 +1,9 @@
-//! The webhook's serving certificate: made in the process, shared by all replicas, rotated before it expires.
+//! The serving certificate of webhook and feed: made in the process, shared by all replicas, rotated before it expires.
 //!
 //! One Secret holds the authority and the certificate. Whoever comes first creates it; the others read it, and if two
 //! come at once the API server lets one win and the other reads. Nobody hands out a certificate that is not in the
-//! Secret, so replicas always serve under the same authority.
+//! Secret, and every replica follows it within a second. Any of them may rotate: the Secret is replaced only in the version
+//! that was read.
 
 pub mod issue;
 pub mod rotate;
@@ -11,23 +12,26 @@ pub mod serving;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::certs::issue::{IssueError, Material};
+use crate::certs::issue::{IssueError, Lifetimes, Material};
 use crate::certs::rotate::Due;
 use crate::certs::serving::{Serving, ServingError};
-use crate::clock::Clock;
+use crate::clock::{Clock, Monotonic};
 use crate::health::Pending;
 use crate::kube_io::secrets::{Found, Secrets};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Object};
 
-/// How often the Secret is read again: how long another replica's rotation may go unnoticed.
+/// How often the Secret is read again, should its watch miss something.
 const RECHECK: Duration = Duration::from_mins(10);
+/// How often the certificate at hand is judged.
+const JUDGE: Duration = Duration::from_secs(1);
 /// How soon a failed attempt is repeated.
 const RETRY: Duration = Duration::from_secs(5);
 /// How often two replicas may get in each other's way before it counts as a failure.
-const ATTEMPTS: usize = 5;
+const ATTEMPTS: usize = 8;
 
 /// Why there is no certificate to serve with.
 #[derive(Debug, thiserror::Error)]
@@ -67,34 +71,58 @@ pub struct Certificates {
     pub secret: String,
     /// DNS names and addresses the certificate is for.
     pub names: Vec<String>,
-    /// The time.
+    /// How long certificates live.
+    pub life: Lifetimes,
+    /// The time of day.
     pub clock: Clock,
+    /// The time by which an authority has been trusted for a while.
+    pub monotonic: Monotonic,
     /// What the TLS server asks for its certificate.
     pub serving: Arc<Serving>,
-    /// Receives the authorities (PEM) the API server has to trust.
+    /// Receives the authorities (PEM) that everybody has to trust.
     pub authorities: watch::Sender<Option<String>>,
+    /// The authorities (PEM) that the API server trusts, as read back from the webhook configuration.
+    pub installed: watch::Receiver<Option<String>>,
     /// Counts.
     pub metrics: Arc<Metrics>,
 }
 
+/// What is known between two looks at the Secret.
+#[derive(Debug, Default)]
+struct Known {
+    material: Option<Material>,
+    /// The next authority, and since when the API server has trusted it.
+    trusted: Option<(String, Duration)>,
+}
+
 impl Certificates {
     /// Keeps a valid certificate loaded until told to stop. `pending` is done with the first one.
+    ///
+    /// Between two looks at the Secret (when it changes, and from time to time) the certificate at hand is judged again
+    /// and again: the clock may have jumped.
     pub async fn keep(self, pending: Pending, stop: CancellationToken) {
-        let mut pending = Some(pending);
+        let mut changes = self.secrets.changes(&self.secret);
+        let (mut pending, mut known) = (Some(pending), Known::default());
         loop {
-            let wait = match self.ensure().await {
-                Ok(()) => {
-                    pending.take();
-                    RECHECK
-                }
+            let result = self.look(&mut known).await;
+            match &result {
+                Ok(()) => drop(pending.take()),
                 Err(error) => {
                     tracing::error!(reason = error.reason(), error = %error, "no new certificate");
-                    RETRY
                 }
-            };
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(wait) => {}
+            }
+            let looked = self.monotonic.now();
+            loop {
+                let pause = if result.is_err() { RETRY } else { JUDGE };
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    Some(()) = changes.next() => break,
+                    () = tokio::time::sleep(pause) => {}
+                }
+                let old = self.monotonic.now().saturating_sub(looked) >= RECHECK;
+                if result.is_err() || old || self.judge(&mut known) != Due::Nothing {
+                    break;
+                }
             }
         }
     }
@@ -104,23 +132,25 @@ impl Certificates {
     /// # Errors
     /// The API server refuses, or what it holds cannot be repaired.
     pub async fn ensure(&self) -> Result<(), CertificateError> {
+        self.look(&mut Known::default()).await
+    }
+
+    async fn look(&self, known: &mut Known) -> Result<(), CertificateError> {
         for _ in 0..ATTEMPTS {
-            let now = self.clock.date_time();
             let found = self.secrets.get(&self.secret).await?;
-            let current = found.as_ref().and_then(|found| Material::from_data(&found.data).ok());
-            let due = current.as_ref().map_or(Due::Authority, |it| rotate::due(it, &self.names, now));
-            let material = match (due, current) {
-                (Due::Nothing, Some(current)) => current,
-                (due, current) => {
-                    let next = rotate::rotate(current.as_ref(), due, &self.names, now)?;
-                    if !self.store(found, &next).await? {
-                        continue;
-                    }
-                    tracing::info!(?due, "made a certificate");
-                    next
+            known.material = found.as_ref().and_then(|found| Material::from_data(&found.data).ok());
+            let due = self.judge(known);
+            let (Due::Nothing, Some(material)) = (due, &known.material) else {
+                let now = self.clock.date_time();
+                let next = rotate::rotate(known.material.as_ref(), due, &self.names, self.life, now)?;
+                if self.store(found, &next).await? {
+                    self.metrics.wrote(Object::Certificates);
+                    tracing::info!(?due, "changed the certificate or its authorities");
                 }
+                // What is served is what was read back.
+                continue;
             };
-            let expiry = self.serving.load(&material)?;
+            let expiry = self.serving.load(material)?;
             self.metrics.certificate_expiry.set(expiry);
             let authorities = material.authorities.clone();
             self.authorities.send_if_modified(|held| {
@@ -131,6 +161,37 @@ impl Certificates {
             return Ok(());
         }
         Err(CertificateError::Contended)
+    }
+
+    /// What is due by now.
+    fn judge(&self, known: &mut Known) -> Due {
+        let Some(material) = &known.material else { return Due::Authority };
+        let settled = Self::settled(material, &mut known.trusted, &self.installed, &self.monotonic)
+            .is_some_and(|since| since >= self.life.settle());
+        rotate::due(material, &self.names, self.life, self.clock.date_time(), settled)
+    }
+
+    /// For how long the API server has trusted the next authority, as far as we saw.
+    fn settled(
+        material: &Material,
+        trusted: &mut Option<(String, Duration)>,
+        installed: &watch::Receiver<Option<String>>,
+        monotonic: &Monotonic,
+    ) -> Option<Duration> {
+        let now = monotonic.now();
+        let next = material.next.as_ref().map(|next| next.certificate.as_str());
+        let holds = |next: &&str| installed.borrow().as_deref().is_some_and(|held| rotate::holds(held, next));
+        let Some(next) = next.filter(holds) else {
+            *trusted = None;
+            return None;
+        };
+        match trusted {
+            Some((seen, since)) if seen == next => Some(now.saturating_sub(*since)),
+            _ => {
+                *trusted = Some((next.to_owned(), now));
+                Some(Duration::ZERO)
+            }
+        }
     }
 
     /// Whether it was us who wrote; `false`: somebody else did, read again.

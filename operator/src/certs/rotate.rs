@@ -1,4 +1,10 @@
 //! What is due, judged from the certificates and the time.
+//!
+//! A new authority takes three steps, so that no handshake fails on the way. It is *staged*: it lies in the Secret and
+//! everybody is told to trust it (the webhook configuration, the bundles), but the authority before signs on. When that has
+//! been read back from the webhook configuration for a while it is *promoted*: it signs, and every replica serves what it
+//! signed. The one before stays trusted until its last certificate expired, since a replica may be late; then it is
+//! *forgotten*.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -9,12 +15,16 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::pem::Pem;
 
-use super::issue::{IssueError, Material};
+use super::issue::{Authority, IssueError, Lifetimes, Material};
 
-/// An authority is renewed when less than this is left; until then its certificates outlive no authority.
-const AUTHORITY_LEFT: Duration = Duration::days(90);
-/// A serving certificate is renewed when less than this is left.
-const CERTIFICATE_LEFT: Duration = Duration::days(10);
+/// Part of an authority's life at the end of which the next one is staged.
+const AUTHORITY_PART: i32 = 4;
+/// Part of a certificate's life at the end of which it is renewed.
+const CERTIFICATE_PART: i32 = 3;
+/// Part of an authority's life for which it is trusted before it signs.
+const SETTLE_PART: i32 = 20;
+/// The least and the most of that.
+const SETTLE: (Duration, Duration) = (Duration::seconds(2), Duration::minutes(10));
 
 /// What has to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,28 +33,57 @@ pub enum Due {
     Nothing,
     /// A new serving certificate.
     Certificate,
-    /// A new authority and a new serving certificate.
+    /// A new authority to trust, beside the one that signs.
+    Stage,
+    /// The next authority signs from now on.
+    Promote,
+    /// The authority before need not be trusted any more.
+    Forget,
+    /// A new authority that signs at once: there is none that could.
     Authority,
 }
 
-/// What of `material` has to be made anew to serve `names` at `now`. Whatever cannot be read is due.
-#[must_use]
-pub fn due(material: &Material, names: &[String], now: OffsetDateTime) -> Due {
-    let Some(authority) = pems(&material.authorities).into_iter().next() else { return Due::Authority };
-    let Ok(authority) = authority.parse_x509() else { return Due::Authority };
-    if left(&authority, now) < AUTHORITY_LEFT || !is_key_of(&material.authority_key, &authority) {
-        return Due::Authority;
+impl Lifetimes {
+    /// How long everybody has to have trusted the next authority before it signs.
+    #[must_use]
+    pub fn settle(&self) -> Duration {
+        (self.authority / SETTLE_PART).clamp(SETTLE.0, SETTLE.1)
     }
-    let Some(certificate) = pems(&material.certificate).into_iter().next() else { return Due::Certificate };
-    let Ok(certificate) = certificate.parse_x509() else { return Due::Certificate };
-    let good = left(&certificate, now) >= CERTIFICATE_LEFT
-        && certificate.issuer() == authority.subject()
-        && covers(&certificate, names)
-        && is_key_of(&material.certificate_key, &certificate);
-    if good { Due::Nothing } else { Due::Certificate }
 }
 
-/// `material` with what is due made anew. Authorities that have not expired stay trusted beside a new one.
+/// What of `material` has to be made anew to serve `names` at `now`. Whatever cannot be read is due. `settled`: everybody
+/// has trusted the next authority for long enough.
+#[must_use]
+pub fn due(
+    material: &Material,
+    names: &[String],
+    life: Lifetimes,
+    now: OffsetDateTime,
+    settled: bool,
+) -> Due {
+    let next = material.next.as_ref().filter(|next| is_authority(&next.certificate, &next.key, now));
+    let signs = is_authority(&material.authorities, &material.authority_key, now);
+    match (signs, next) {
+        (false, Some(_)) => return Due::Promote,
+        (false, None) => return Due::Authority,
+        (true, Some(_)) if settled => return Due::Promote,
+        (true, _) => {}
+    }
+    let Some(end) = end_of_first(&material.authorities) else { return Due::Authority };
+    if !serves(material, names, life, now, end) {
+        return Due::Certificate;
+    }
+    // A next one that cannot be used is replaced at once.
+    if next.is_none() && (material.next.is_some() || end - now < life.authority / AUTHORITY_PART) {
+        return Due::Stage;
+    }
+    if material.previous_until.is_some_and(|until| until <= now.unix_timestamp()) {
+        return Due::Forget;
+    }
+    Due::Nothing
+}
+
+/// `material` with what is due made anew.
 ///
 /// # Errors
 /// Something cannot be made.
@@ -52,25 +91,85 @@ pub fn rotate(
     material: Option<&Material>,
     due: Due,
     names: &[String],
+    life: Lifetimes,
     now: OffsetDateTime,
 ) -> Result<Material, IssueError> {
-    match (material, due) {
-        (Some(material), Due::Nothing) => Ok(material.clone()),
-        (Some(material), Due::Certificate) => {
-            let mut next = material.clone();
-            next.issue(names, now)?;
-            Ok(next)
+    let Some(material) = material else { return Material::new(names, "", life, now) };
+    let mut next = material.clone();
+    let signs = pems(&material.authorities).first().map(encode).unwrap_or_default();
+    match (due, &material.next) {
+        (Due::Nothing, _) => {}
+        (Due::Certificate, _) => next.issue(names, life, now)?,
+        (Due::Stage, _) => {
+            let authority = Authority::new(life, now)?;
+            next.authorities = format!("{signs}{}", authority.certificate);
+            (next.next, next.previous_until) = (Some(authority), None);
         }
-        (material, _) => {
-            let previous =
-                material.map(|material| still_trusted(&material.authorities, now)).unwrap_or_default();
-            Material::new(names, &previous, now)
+        (Due::Promote, Some(authority)) => {
+            next.authorities = format!("{}{}", authority.certificate, trusted(&signs, now));
+            next.authority_key = authority.key.clone();
+            (next.next, next.previous_until) =
+                (None, end_of_first(&material.certificate).map(|it| it.unix_timestamp()));
+            next.issue(names, life, now)?;
+        }
+        (Due::Forget, staged) => {
+            let staged = staged.as_ref().map(|it| it.certificate.as_str()).unwrap_or_default();
+            next.authorities = format!("{signs}{staged}");
+            next.previous_until = None;
+        }
+        (Due::Authority | Due::Promote, _) => {
+            return Material::new(names, &trusted(&material.authorities, now), life, now);
         }
     }
+    Ok(next)
 }
 
-/// The newest of the authorities that are valid: one is enough, a rotation takes much longer than a certificate lives.
-fn still_trusted(authorities: &str, now: OffsetDateTime) -> String {
+/// Whether `text` holds the authority `wanted` (both PEM).
+#[must_use]
+pub fn holds(text: &str, wanted: &str) -> bool {
+    let wanted = pems(wanted);
+    let held = pems(text);
+    !wanted.is_empty() && wanted.iter().all(|one| held.iter().any(|it| it.contents == one.contents))
+}
+
+/// When the first certificate of a PEM text expires.
+#[must_use]
+pub fn end_of_first(text: &str) -> Option<OffsetDateTime> {
+    Some(pems(text).first()?.parse_x509().ok()?.validity().not_after.to_datetime())
+}
+
+/// Whether the first certificate of `text` is valid and `key` is its private key.
+fn is_authority(text: &str, key: &str, now: OffsetDateTime) -> bool {
+    let pems = pems(text);
+    let Some(Ok(authority)) = pems.first().map(Pem::parse_x509) else { return false };
+    left(&authority, now) > Duration::ZERO && is_key_of(key, &authority)
+}
+
+/// Whether the certificate is good for a while; one that ends with its authority cannot be bettered by another of it.
+fn serves(
+    material: &Material,
+    names: &[String],
+    life: Lifetimes,
+    now: OffsetDateTime,
+    end: OffsetDateTime,
+) -> bool {
+    let (authorities, pems) = (pems(&material.authorities), pems(&material.certificate));
+    let (Some(Ok(authority)), Some(Ok(certificate))) =
+        (authorities.first().map(Pem::parse_x509), pems.first().map(Pem::parse_x509))
+    else {
+        return false;
+    };
+    let left = left(&certificate, now);
+    let lasts = left >= life.certificate / CERTIFICATE_PART
+        || left > Duration::ZERO && certificate.validity().not_after.to_datetime() >= end;
+    lasts
+        && certificate.issuer() == authority.subject()
+        && covers(&certificate, names)
+        && is_key_of(&material.certificate_key, &certificate)
+}
+
+/// The first of the authorities that is valid.
+fn trusted(authorities: &str, now: OffsetDateTime) -> String {
     let valid = |pem: &&Pem| pem.parse_x509().is_ok_and(|it| left(&it, now) > Duration::ZERO);
     pems(authorities).iter().find(valid).map(encode).unwrap_or_default()
 }
@@ -132,101 +231,5 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 }
 
 #[cfg(test)]
-mod tests {
-    use zeroize::Zeroizing;
-
-    use super::*;
-    use crate::certs::issue::{AUTHORITY_LIFE, CERTIFICATE_LIFE};
-
-    fn names() -> Vec<String> {
-        vec!["behalf-webhook.behalf-system.svc".to_owned(), "198.18.0.1".to_owned()]
-    }
-
-    fn start() -> OffsetDateTime {
-        OffsetDateTime::from_unix_timestamp(1_790_000_000).unwrap()
-    }
-
-    fn made() -> Material {
-        rotate(None, Due::Authority, &names(), start()).unwrap()
-    }
-
-    #[test]
-    fn a_new_one_is_due_for_nothing_until_its_last_days() {
-        let material = made();
-        assert_eq!(due(&material, &names(), start()), Due::Nothing);
-        assert_eq!(due(&material, &names(), start() + CERTIFICATE_LIFE - Duration::days(11)), Due::Nothing);
-        assert_eq!(
-            due(&material, &names(), start() + CERTIFICATE_LIFE - Duration::days(9)),
-            Due::Certificate
-        );
-        assert_eq!(due(&material, &names(), start() + AUTHORITY_LIFE - Duration::days(89)), Due::Authority);
-        assert_eq!(due(&material, &names(), start() + AUTHORITY_LIFE * 2), Due::Authority);
-        assert_eq!(due(&material, &names(), start() - Duration::days(2)), Due::Authority, "not valid yet");
-    }
-
-    #[test]
-    fn other_names_foreign_keys_and_rubbish_are_due() {
-        let material = made();
-        let other = [names(), vec!["elsewhere.svc".to_owned()]].concat();
-        assert_eq!(due(&material, &other, start()), Due::Certificate);
-        assert_eq!(due(&material, &names()[..1], start()), Due::Nothing);
-        let with = |change: fn(&mut Material, Material)| {
-            let mut changed = made();
-            change(&mut changed, made());
-            due(&changed, &names(), start())
-        };
-        assert_eq!(with(|it, other| it.certificate_key = other.certificate_key), Due::Certificate);
-        assert_eq!(with(|it, other| it.certificate = other.certificate), Due::Certificate);
-        assert_eq!(with(|it, _| it.certificate.clear()), Due::Certificate);
-        assert_eq!(with(|it, _| it.certificate_key = Zeroizing::new("no key".into())), Due::Certificate);
-        assert_eq!(with(|it, other| it.authority_key = other.authority_key), Due::Authority);
-        assert_eq!(with(|it, _| it.authorities = "no certificate".into()), Due::Authority);
-        assert_eq!(with(|it, _| it.authorities.clear()), Due::Authority);
-    }
-
-    #[test]
-    fn a_new_certificate_keeps_the_authority() {
-        let material = made();
-        let next = rotate(Some(&material), Due::Certificate, &names(), start() + Duration::days(25)).unwrap();
-        assert_eq!(next.authorities, material.authorities);
-        assert_ne!(next.certificate, material.certificate);
-        assert_ne!(*next.certificate_key, *material.certificate_key);
-        assert_eq!(due(&next, &names(), start() + Duration::days(25)), Due::Nothing);
-    }
-
-    #[test]
-    fn a_new_authority_leaves_the_last_one_trusted_and_only_that() {
-        let mut material = made();
-        let mut now = start();
-        for _ in 0..4 {
-            let last = pems(&material.authorities)[0].contents.clone();
-            now += AUTHORITY_LIFE - Duration::days(60);
-            assert_eq!(due(&material, &names(), now), Due::Authority);
-            material = rotate(Some(&material), Due::Authority, &names(), now).unwrap();
-            let trusted = pems(&material.authorities);
-            assert_eq!(trusted.len(), 2);
-            assert_eq!(trusted[1].contents, last);
-            assert_eq!(due(&material, &names(), now), Due::Nothing);
-        }
-        now += AUTHORITY_LIFE * 2;
-        let fresh = rotate(Some(&material), Due::Authority, &names(), now).unwrap();
-        assert_eq!(pems(&fresh.authorities).len(), 1, "an expired authority is not kept");
-    }
-
-    #[test]
-    fn the_secret_gives_back_what_was_put_in() {
-        let material = made();
-        let again = Material::from_data(&material.to_data()).unwrap();
-        assert_eq!(again.to_data(), material.to_data());
-        for key in material.to_data().keys() {
-            let mut data = material.to_data();
-            data.remove(key);
-            assert!(Material::from_data(&data).is_err(), "{key}");
-        }
-    }
-
-    #[test]
-    fn no_output_shows_a_private_key() {
-        assert!(!format!("{:?}", made()).contains("PRIVATE"));
-    }
-}
+#[path = "rotate/tests.rs"]
+mod tests;

@@ -40,12 +40,26 @@ impl WebhookConfiguration {
         Self { api: Api::all(client), name: name.to_owned(), secrets, metrics }
     }
 
-    /// Keeps the newest authorities in the configuration until told to stop.
-    pub async fn keep(self, mut authorities: watch::Receiver<Option<String>>, stop: CancellationToken) {
+    /// Keeps the newest authorities in the configuration until told to stop; `installed` gets those that are there (PEM).
+    ///
+    /// Every replica does so, not only the one that holds the Lease: what to write is in the Secret and the same for all,
+    /// each write carries the resource version that was seen, and a process without the role to reconcile serves as well.
+    pub async fn keep(
+        self,
+        mut authorities: watch::Receiver<Option<String>>,
+        installed: watch::Sender<Option<String>>,
+        stop: CancellationToken,
+    ) {
         let config = Config::default().fields(&format!("metadata.name={}", self.name));
         let mut changes = pin!(watcher(self.api.clone(), config).default_backoff());
         let mut seen: Option<MutatingWebhookConfiguration> = None;
         loop {
+            let there = seen.as_ref().and_then(Self::installed);
+            installed.send_if_modified(|held| {
+                let changed = *held != there;
+                *held = there;
+                changed
+            });
             let failed = self.compare(seen.as_ref(), &authorities).await;
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -90,6 +104,12 @@ impl WebhookConfiguration {
             Some(material) => self.repair(seen, &material.authorities).await,
             None => Ok(false),
         }
+    }
+
+    /// The authorities by which the API server trusts our webhook.
+    fn installed(seen: &MutatingWebhookConfiguration) -> Option<String> {
+        let ours = seen.webhooks.iter().flatten().find(|webhook| webhook.name == names::WEBHOOK_NAME)?;
+        String::from_utf8(ours.client_config.ca_bundle.as_ref()?.0.clone()).ok()
     }
 
     /// A configuration without our webhook is left alone: it is somebody else's, or comes from another release.
