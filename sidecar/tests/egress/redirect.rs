@@ -365,13 +365,13 @@ fn connections_from_inside_get_their_answers() {
     assert_eq!(answers, [Some(7000), Some(7000)]);
 }
 
-/// What the pod's port got of a datagram from outside, sent until it came or `patience` ran out.
-fn datagram(pod: &Pod, to: &str, port: u16, patience: u32) -> bool {
+/// Whether a datagram of so many bytes from outside reaches the pod's port before `patience` runs out.
+fn datagram(pod: &Pod, to: &str, port: u16, size: u32, patience: u32) -> bool {
     let take = format!(
         "import socket\ns = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)\ns.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)\ns.bind(('::', {port}))\ns.settimeout({patience})\nprint('up', flush=True)\ntry:\n    s.recv(8)\n    print('got', flush=True)\nexcept TimeoutError:\n    print('nothing', flush=True)\n"
     );
     let send = format!(
-        "import socket\nf = socket.AF_INET6 if ':' in '{to}' else socket.AF_INET\ns = socket.socket(f, socket.SOCK_DGRAM)\ns.sendto(b'x', ('{to}', {port}))\ns.sendto(b'x', ('{to}', {port}))\n"
+        "import socket\nf = socket.AF_INET6 if ':' in '{to}' else socket.AF_INET\ns = socket.socket(f, socket.SOCK_DGRAM)\ns.sendto(b'x' * {size}, ('{to}', {port}))\n"
     );
     let mut taker = Command::new("ip")
         .args(["netns", "exec", &pod.inside, "python3", "-c", &take])
@@ -387,16 +387,20 @@ fn datagram(pod: &Pod, to: &str, port: u16, patience: u32) -> bool {
 
 #[test]
 fn d31_datagrams_reach_what_is_declared_and_nothing_else() {
+    /// More than a link takes at once: it travels in fragments, of which the first alone names a port.
+    const FRAGMENTED: u32 = 4000;
     let pod = Pod::new("u");
     for to in ["10.77.0.1", "fd77::1"] {
-        assert!(datagram(&pod, to, 9999, 10), "before the rules every port is open");
+        assert!(datagram(&pod, to, 9999, 1, 10), "before the rules every port is open");
     }
     pod.load(&["--server-port", "8000", "--extra-port", "udp/53"]);
     for to in ["10.77.0.1", "fd77::1"] {
-        assert!(datagram(&pod, to, 53, 10), "{to}");
+        assert!(datagram(&pod, to, 53, 1, 10), "{to}");
+        assert!(datagram(&pod, to, 53, FRAGMENTED, 10), "{to}");
         // The server's port is TCP's alone, and so are ours.
         for port in [9999, 8000, 15101] {
-            assert!(!datagram(&pod, to, port, 1), "{to} {port}");
+            assert!(!datagram(&pod, to, port, 1, 1), "{to} {port}");
         }
+        assert!(!datagram(&pod, to, 9999, FRAGMENTED, 1), "{to}");
     }
 }

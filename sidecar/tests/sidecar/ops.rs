@@ -108,10 +108,179 @@ async fn c30_a_drain_lets_open_calls_end_and_takes_no_new_ones() {
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_named() {
-    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+async fn an_address_that_is_not_ours_ends_the_start_and_is_named() {
     let mut config = config(&Operator::new(), directory());
-    config.inbound_address = taken.local_addr().unwrap();
+    config.metrics_addresses = vec!["192.0.2.1:0".parse().unwrap()];
     let error = App::start(config, std::io::sink(), Clock::system()).await.unwrap_err();
-    assert!(error.to_string().starts_with("PortSquatted: inbound"), "{error}");
+    assert_eq!(error.to_string(), "metrics cannot listen on 192.0.2.1:0");
+}
+
+/// A sidecar that performs these probes.
+async fn probing(probes: impl IntoIterator<Item = (&'static str, Probe)>) -> App {
+    let mut config = config(&Operator::new(), directory());
+    config.probes = ProbeTable(probes.into_iter().map(|(key, probe)| (key.to_owned(), probe)).collect());
+    App::start(config, std::io::sink(), Clock::system()).await.unwrap()
+}
+
+fn plain(port: u16, path: &str) -> Probe {
+    Probe::Http { port, path: path.to_owned(), scheme: Scheme::Http, headers: Vec::new() }
+}
+
+#[tokio::test]
+async fn a_probe_follows_redirects_within_the_pod_and_no_others() {
+    let server = Server::start().await;
+    let port = server.port;
+    server.behave(move |seen| {
+        assert_eq!(seen.header("accept"), Some("*/*"));
+        assert!(seen.header("user-agent").is_some_and(|agent| agent.starts_with("kube-probe/")));
+        let to = match seen.target.as_str() {
+            "/relative" => "/bad",
+            "/absolute" => {
+                return Some(
+                    Reply::new(301, "", "").header("location", &format!("http://127.0.0.1:{port}/good")),
+                );
+            }
+            "/away" => "http://192.0.2.1/good",
+            "/ours" => "http://127.0.0.1:15102/good",
+            "/round" => "/round",
+            "/scheme" => "ftp://127.0.0.1/good",
+            "/nowhere" => return Some(Reply::new(302, "", "")),
+            "/good" => return Some(Reply::new(200, "", "")),
+            _ => return Some(Reply::new(500, "", "")),
+        };
+        Some(Reply::new(302, "", "").header("location", to))
+    });
+    let cases = [
+        ("a/startup", "/relative", 500),
+        ("a/readiness", "/absolute", 200),
+        ("a/liveness", "/away", 302),
+        ("b/startup", "/ours", 302),
+        ("b/readiness", "/round", 503),
+        ("b/liveness", "/scheme", 503),
+        ("c/startup", "/nowhere", 302),
+    ];
+    let app = probing(cases.map(|(key, path, _)| (key, plain(port, path)))).await;
+    for (key, path, status) in cases {
+        let answer = Call::get(&format!("/probe/{key}")).send(app.addresses.probe).await;
+        assert_eq!(answer.status, status, "{path}");
+        assert_eq!(answer.header("location"), None);
+    }
+    app.drain(Duration::from_secs(1)).await;
+}
+
+/// Answers health checks by the name of the service asked about; what `sent` got of them is the whole request.
+async fn health_server() -> u16 {
+    use bytes::Bytes;
+    use http_body_util::{Full, StreamBody};
+    use hyper::body::Frame;
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+
+    async fn check(
+        request: http::Request<hyper::body::Incoming>,
+    ) -> Result<
+        http::Response<http_body_util::combinators::BoxBody<Bytes, std::convert::Infallible>>,
+        std::convert::Infallible,
+    > {
+        assert_eq!(request.uri().path(), "/grpc.health.v1.Health/Check");
+        assert_eq!((request.method(), request.version()), (&http::Method::POST, http::Version::HTTP_2));
+        assert_eq!(request.headers()["content-type"], "application/grpc");
+        assert_eq!(request.headers()["te"], "trailers");
+        let asked = request.into_body().collect().await.unwrap().to_bytes();
+        let service =
+            asked.get(7..).map(|name| String::from_utf8(name.to_vec()).unwrap()).unwrap_or_default();
+        let (message, status): (&[u8], &str) = match service.as_str() {
+            "" | "hr" => (&[0, 0, 0, 0, 2, 8, 1], "0"),
+            "down" => (&[0, 0, 0, 0, 2, 8, 2], "0"),
+            "silent" => (&[0, 0, 0, 0, 0], "0"),
+            "failed" => (&[0, 0, 0, 0, 2, 8, 1], "13"),
+            "cut" => (&[0, 0, 0, 0, 2, 8], "0"),
+            _ => {
+                let body = Full::new(Bytes::new()).boxed();
+                return Ok(http::Response::builder().header("grpc-status", "5").body(body).unwrap());
+            }
+        };
+        let mut trailers = http::HeaderMap::new();
+        trailers.insert("grpc-status", status.parse().unwrap());
+        let frames = [Ok(Frame::data(Bytes::copy_from_slice(message))), Ok(Frame::trailers(trailers))];
+        Ok(http::Response::new(StreamBody::new(futures::stream::iter(frames)).boxed()))
+    }
+
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let service = hyper::service::service_fn(check);
+            let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            tokio::spawn(builder.serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_grpc_probe_asks_for_its_service_and_takes_nothing_but_serving() {
+    let port = health_server().await;
+    let plain_http = Server::start().await;
+    let grpc = |port, service: &str| Probe::Grpc { port, service: service.to_owned() };
+    let cases = [
+        ("a/startup", grpc(port, ""), 200),
+        ("a/readiness", grpc(port, "hr"), 200),
+        ("a/liveness", grpc(port, "down"), 503),
+        ("b/startup", grpc(port, "silent"), 503),
+        ("b/readiness", grpc(port, "failed"), 503),
+        ("b/liveness", grpc(port, "cut"), 503),
+        ("c/startup", grpc(port, "unknown"), 503),
+        ("c/readiness", grpc(plain_http.port, ""), 503),
+        ("c/liveness", grpc(1, ""), 503),
+    ];
+    let app = probing(cases.clone().map(|(key, probe, _)| (key, probe))).await;
+    for (key, probe, status) in cases {
+        let answer = Call::get(&format!("/probe/{key}")).send(app.addresses.probe).await;
+        assert_eq!(answer.status, status, "{probe:?}");
+        assert!(answer.body.is_empty());
+    }
+    app.drain(Duration::from_secs(1)).await;
+}
+
+/// Kubelet minds no status of a hook, only whether there was an answer.
+#[tokio::test]
+async fn a_hook_that_gets_no_answer_gives_none() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let server = Server::start().await;
+    server.behave(|_| Some(Reply::new(500, "text/plain", "secret")));
+    let app = probing([
+        ("mcp/pre-stop", plain(server.port, "/stop")),
+        ("away/pre-stop", plain(1, "/stop")),
+        ("away/post-start", plain(1, "/start")),
+        ("away/liveness", plain(1, "/")),
+    ])
+    .await;
+    for (key, answer) in [
+        ("mcp/pre-stop", "HTTP/1.1 500"),
+        ("away/liveness", "HTTP/1.1 503"),
+        ("away/pre-stop", ""),
+        ("away/post-start", ""),
+    ] {
+        let mut stream = tokio::net::TcpStream::connect(app.addresses.probe).await.unwrap();
+        let request = format!("GET /probe/{key} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut said = String::new();
+        stream.read_to_string(&mut said).await.unwrap();
+        assert_eq!(said.get(..answer.len()), Some(answer), "{key}: {said}");
+        assert_eq!(said.is_empty(), answer.is_empty(), "{key}: {said}");
+    }
+    app.drain(Duration::from_secs(1)).await;
+}
+
+#[tokio::test]
+async fn a_probe_of_our_own_ports_is_none() {
+    for port in [0, 15101, 15102, 15103, 15104] {
+        for probe in [Probe::Tcp { port }, plain(port, "/"), Probe::Grpc { port, service: String::new() }] {
+            let mut config = config(&Operator::new(), directory());
+            config.probes = ProbeTable([("mcp/liveness".to_owned(), probe)].into());
+            let error = App::start(config, std::io::sink(), Clock::system()).await.unwrap_err();
+            assert!(format!("{error:#} {error:?}").contains("mcp/liveness"), "{error:?}");
+        }
+    }
 }
