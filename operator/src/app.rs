@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use behalf_crds::names;
 use behalf_plan::Settings;
+use behalf_policy::bundle::document::FeedDocument;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use k8s_openapi::api::core::v1::ResourceRequirements;
@@ -21,19 +22,29 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{Args, Command, Role, RunArgs};
+use crate::bypass::{Asker, Trials};
+use crate::certs::issue::Lifetimes;
 use crate::certs::serving::{Serving, provider};
 use crate::certs::{Certificates, service_names};
 use crate::check;
 use crate::clock::{Clock, Monotonic};
+use crate::feed::board::Board;
+use crate::feed::desk::Desk;
+use crate::feed::held::Held;
+use crate::feed::relay::{MAX_RELAY_BYTES, Relay};
+use crate::feed::server::{Feed, HOLD};
+use crate::feed;
 use crate::health::{Pending, Readiness};
-use crate::http_server::{Handler, Server, respond, text};
+use crate::http_server::{Handler, Limits, Server, respond, text};
 use crate::kube_io::apply::Apply;
 use crate::kube_io::caches::{Caches, Change};
+use crate::kube_io::counts::Counts;
 use crate::kube_io::events::Events;
 use crate::kube_io::gather::Gather;
 use crate::kube_io::lease::{self, Candidate, Election, Leadership};
 use crate::kube_io::secrets::Secrets;
 use crate::kube_io::status::Statuses;
+use crate::kube_io::tokens::Tokens;
 use crate::kube_io::webhook_config::WebhookConfiguration;
 use crate::live::Live;
 use crate::metrics::Metrics;
@@ -52,6 +63,8 @@ const CHANGES: usize = 1024;
 const PARAMETERS_RECHECK: Duration = Duration::from_secs(30);
 /// How soon a failed write of them is repeated.
 const PARAMETERS_RETRY: Duration = Duration::from_secs(5);
+/// Sidecars that may be connected to this replica at a time; each holds one connection.
+const FEED_CONNECTIONS: usize = 32 * 1024;
 /// How long the writer may take to stop after the Lease was lost: nobody else has it before.
 const STOP_WRITING: Duration = Duration::from_secs(5);
 
@@ -106,7 +119,7 @@ pub async fn run(args: RunArgs, client: Client, end: impl Future<Output = ()>) -
     tasks.spawn(health.serve(Probes(readiness.clone()), stop.clone()));
     tasks.spawn(scrapes.serve(Scrapes(Arc::clone(&metrics)), stop.clone()));
 
-    let settings = settings(&args)?;
+    let (settings, life) = (settings(&args)?, lifetimes(&args)?);
     let mut end = pin!(end);
     let secrets = Secrets::new(client.clone(), &args.namespace, names::MANAGER_BUNDLE);
     let pending = readiness.wait_for("signing keys");
@@ -119,7 +132,8 @@ pub async fn run(args: RunArgs, client: Client, end: impl Future<Output = ()>) -
     let reconciles = args.roles.contains(&Role::Reconcile);
     let (election, leadership) = election(&args, &client, &metrics, reconciles)?;
     let (sender, changes) = mpsc::channel(CHANGES);
-    let watched = reconciles.then_some(sender);
+    let (word, words) = mpsc::channel(CHANGES);
+    let (watched, board) = (reconciles.then_some(sender), Arc::new(Board::default()));
     let (caches, writers) = Caches::new();
     let around = Around {
         secrets,
@@ -136,15 +150,21 @@ pub async fn run(args: RunArgs, client: Client, end: impl Future<Output = ()>) -
     let (keeper, keys, settings) = Keeper::new(around, loaded, settings);
     tasks.spawn(keeper.keep(stop.clone()));
     let gather = Gather::new(client.clone(), caches.clone(), keys.clone());
-    let parts = Parts { args, client, metrics, readiness, stop, settings, gather, keys, leadership };
+    let desk = Arc::new(Desk::new(Duration::from_secs(args.counts_interval_seconds)));
+    let parts = Parts { args, client, metrics, readiness, stop, settings, gather, keys, leadership, desk };
 
-    writers.watch(&parts.client, &caches, watched, &parts.metrics, &parts.stop, &mut tasks);
+    writers.watch(&parts.client, &caches, Some(word), &parts.metrics, &parts.stop, &mut tasks);
+    tasks.spawn(Arc::clone(&board).follow(words, watched.clone(), parts.stop.clone()));
     tasks.spawn(filled(caches, parts.readiness.wait_for("caches"), parts.stop.clone()));
-    if reconciles {
-        parts.reconcile(changes, &mut tasks);
+    let certified = parts.certificates(life, &mut tasks);
+    if let Some(changed) = watched.clone() {
+        parts.reconcile(changes, changed, certified.feed.clone(), &mut tasks);
     }
     if parts.args.roles.contains(&Role::Webhook) {
-        parts.webhook(&mut tasks).await?;
+        parts.webhook(&certified, &mut tasks).await?;
+    }
+    if parts.args.roles.contains(&Role::Feed) {
+        parts.feed(&certified, board, watched, &mut tasks).await?;
     }
     supervise(tasks, parts.stop, election, end).await
 }
@@ -184,10 +204,37 @@ struct Parts {
     gather: Gather,
     keys: Live<SigningKeys>,
     leadership: Leadership,
+    desk: Arc<Desk>,
+}
+
+/// The certificate that the webhook and the feed serve with.
+struct Certified {
+    serving: Arc<Serving>,
+    secrets: Secrets,
+    trusted: watch::Receiver<Option<String>>,
+    /// The authorities as the API server trusts them.
+    installed: watch::Sender<Option<String>>,
+    feed: watch::Receiver<Option<FeedDocument>>,
 }
 
 impl Parts {
-    fn reconcile(&self, changes: mpsc::Receiver<Change>, tasks: &mut JoinSet<()>) {
+    fn reconcile(
+        &self,
+        changes: mpsc::Receiver<Change>,
+        changed: mpsc::Sender<Change>,
+        feed: watch::Receiver<Option<FeedDocument>>,
+        tasks: &mut JoinSet<()>,
+    ) {
+        let desk = Arc::clone(&self.desk);
+        let trials = Trials::new(
+            self.gather.caches().clone(),
+            move |pod_uid: &str| desk.last(pod_uid),
+            self.gather.findings().clone(),
+            Asker::default(),
+            changed.clone(),
+        );
+        tasks.spawn(trials.lead(self.leadership.clone(), self.stop.clone()));
+        tasks.spawn(Arc::clone(&self.desk).listen(changed, self.stop.clone()));
         let leadership = self.leadership.clone();
         let apply = Apply::new(self.client.clone(), leadership.clone(), Arc::clone(&self.metrics));
         let parameters = Parameters {
@@ -201,10 +248,13 @@ impl Parts {
         let context = Context {
             gather: self.gather.clone(),
             apply,
-            statuses: Statuses::new(self.client.clone(), Arc::clone(&self.metrics)),
+            counts: Counts::new(self.client.clone(), leadership.clone(), Arc::clone(&self.metrics)),
+            statuses: Statuses::new(self.client.clone(), leadership.clone(), Arc::clone(&self.metrics)),
             events: Events::new(self.client.clone(), self.args.pod_name.clone(), Arc::clone(&self.metrics)),
             keys: self.keys.clone(),
             settings: self.settings.clone(),
+            desk: Arc::clone(&self.desk),
+            feed,
             leadership: leadership.clone(),
             clock: Clock::System,
             metrics: Arc::clone(&self.metrics),
@@ -212,33 +262,77 @@ impl Parts {
         tasks.spawn(lead(Arc::new(context), changes, leadership, self.stop.clone()));
     }
 
-    async fn webhook(&self, tasks: &mut JoinSet<()>) -> anyhow::Result<()> {
-        let RunArgs { namespace, webhook_service, webhook_host, webhook_configuration, .. } = &self.args;
+    /// One certificate for all names under which this process is reached.
+    fn certificates(&self, life: Lifetimes, tasks: &mut JoinSet<()>) -> Certified {
+        let RunArgs { namespace, webhook_service, webhook_host, .. } = &self.args;
         let serving = Arc::new(Serving::default());
-        let server =
-            Server::bind(self.args.webhook_address).await.context("cannot listen for admission reviews")?;
-        let server = server.with_tls(serving.server_config()?);
         let (authorities, trusted) = watch::channel(None);
+        let (feed, document) = watch::channel(None);
+        let (installed, read_back) = watch::channel(None);
         let secrets = Secrets::new(self.client.clone(), namespace, names::MANAGER_WEBHOOK_CERTS);
-        let mut hosts = service_names(webhook_service, namespace, &self.settings.current().cluster_domain);
+        let domain = &self.settings.current().cluster_domain;
+        let mut hosts = service_names(webhook_service, namespace, domain);
+        hosts.extend(service_names(names::FEED_SERVICE, namespace, domain));
         hosts.extend(webhook_host.iter().cloned());
         let certificates = Certificates {
             secrets: secrets.clone(),
             secret: names::SECRET_WEBHOOK_CERTS.to_owned(),
             names: hosts,
+            life,
             clock: Clock::System,
-            serving,
+            monotonic: Monotonic::System,
+            serving: Arc::clone(&serving),
             authorities,
+            installed: read_back,
             metrics: Arc::clone(&self.metrics),
         };
         tasks.spawn(certificates.keep(self.readiness.wait_for("certificate"), self.stop.clone()));
+        tasks.spawn(tell_feed(trusted.clone(), feed, namespace.clone(), self.stop.clone()));
+        Certified { serving, secrets, trusted, installed, feed: document }
+    }
+
+    async fn feed(
+        &self,
+        certified: &Certified,
+        board: Arc<Board>,
+        changes: Option<mpsc::Sender<Change>>,
+        tasks: &mut JoinSet<()>,
+    ) -> anyhow::Result<()> {
+        let server = Server::bind(self.args.feed_address).await.context("cannot listen for reports")?;
+        let server = server.with_tls(certified.serving.server_config()?);
+        let server = server.with_limits(Limits { body: MAX_RELAY_BYTES, connections: FEED_CONNECTIONS });
+        let namespace = &self.args.namespace;
+        let (leadership, token) = (self.leadership.clone(), self.args.feed_token_file.clone());
+        let feed = Feed {
+            tokens: Tokens::new(self.client.clone()),
+            gather: self.gather.clone(),
+            desk: Arc::clone(&self.desk),
+            board,
+            held: Held::new(FEED_CONNECTIONS),
+            leadership: leadership.clone(),
+            relay: Arc::new(Relay::new(leadership, certified.feed.clone(), token, namespace)),
+            changes,
+            hold: HOLD,
+            namespace: namespace.clone(),
+            clock: Clock::System,
+            metrics: Arc::clone(&self.metrics),
+            stop: self.stop.clone(),
+        };
+        tasks.spawn(server.serve(feed, self.stop.clone()));
+        Ok(())
+    }
+
+    async fn webhook(&self, certified: &Certified, tasks: &mut JoinSet<()>) -> anyhow::Result<()> {
+        let server =
+            Server::bind(self.args.webhook_address).await.context("cannot listen for admission reviews")?;
+        let server = server.with_tls(certified.serving.server_config()?);
         let configuration = WebhookConfiguration::new(
             self.client.clone(),
-            webhook_configuration,
-            secrets,
+            &self.args.webhook_configuration,
+            certified.secrets.clone(),
             Arc::clone(&self.metrics),
         );
-        tasks.spawn(configuration.keep(trusted, self.stop.clone()));
+        tasks.spawn(configuration.keep(certified.trusted.clone(), certified.installed.clone(), self.stop.clone()));
         let webhook = Webhook {
             mutate: Mutate::new(self.gather.clone(), self.settings.clone(), Arc::clone(&self.metrics)),
             readiness: self.readiness.clone(),
@@ -246,6 +340,28 @@ impl Parts {
         };
         tasks.spawn(server.serve(webhook, self.stop.clone()));
         Ok(())
+    }
+}
+
+/// Turns the authorities into what bundles say of the feed.
+async fn tell_feed(
+    mut trusted: watch::Receiver<Option<String>>,
+    feed: watch::Sender<Option<FeedDocument>>,
+    namespace: String,
+    stop: CancellationToken,
+) {
+    loop {
+        let authorities = trusted.borrow_and_update().clone();
+        let next = authorities.map(|authorities| feed::document(&namespace, &authorities));
+        feed.send_if_modified(|held| {
+            let changed = *held != next;
+            *held = next;
+            changed
+        });
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = trusted.changed() => if changed.is_err() { return },
+        }
     }
 }
 
@@ -308,6 +424,14 @@ async fn supervise(
         Some(Ok(())) => bail!("a part of the operator ended"),
         Some(Err(error)) => Err(error).context("a part of the operator broke off"),
     }
+}
+
+fn lifetimes(args: &RunArgs) -> anyhow::Result<Lifetimes> {
+    if args.authority_lifetime < args.certificate_lifetime * 2 {
+        bail!("--authority-lifetime must be at least twice --certificate-lifetime");
+    }
+    let (authority, certificate) = (args.authority_lifetime, args.certificate_lifetime);
+    Ok(Lifetimes { authority: authority.try_into()?, certificate: certificate.try_into()? })
 }
 
 /// What plans depend on, without the keys: those are replaced while the process runs.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use behalf_crds::names;
+use behalf_policy::wire::{FEED_PORT, feed_token_file};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::telemetry::LogFormat;
@@ -35,6 +36,8 @@ pub enum Role {
     Reconcile,
     /// Answer the API server. As many as you like.
     Webhook,
+    /// Answer the sidecars. As many as you like.
+    Feed,
 }
 
 /// Flags of `run`.
@@ -50,7 +53,7 @@ pub struct RunArgs {
     #[arg(long, env = "POD_IP")]
     pub pod_ip: Option<IpAddr>,
     /// What this process does.
-    #[arg(long, env = "BEHALF_ROLES", value_delimiter = ',', default_values = ["reconcile", "webhook"])]
+    #[arg(long, env = "BEHALF_ROLES", value_delimiter = ',', default_values = ["reconcile", "webhook", "feed"])]
     pub roles: Vec<Role>,
 
     /// Image of the sidecar, best by digest.
@@ -114,6 +117,16 @@ pub struct RunArgs {
     /// At least twice as long as a certificate.
     #[arg(long, env = "BEHALF_AUTHORITY_LIFETIME", value_parser = duration, default_value = "8760h")]
     pub authority_lifetime: Duration,
+
+    /// Where the feed listens (HTTPS).
+    #[arg(long, env = "BEHALF_FEED_ADDRESS", default_value_t = SocketAddr::from(([0, 0, 0, 0], FEED_PORT)))]
+    pub feed_address: SocketAddr,
+    /// The operator's own projected token for the feed, with which replicas hand on reports to the one that leads.
+    #[arg(long, env = "BEHALF_FEED_TOKEN_FILE", default_value_os_t = PathBuf::from(feed_token_file()))]
+    pub feed_token_file: PathBuf,
+    /// Counts that merely move are written no more often than this, in seconds.
+    #[arg(long, env = "BEHALF_COUNTS_INTERVAL_SECONDS", default_value_t = 5)]
+    pub counts_interval_seconds: u64,
 
     /// What is logged: error, warn, info, debug, or a filter such as `behalf_operator=debug,info`.
     #[arg(long, env = "BEHALF_LOG_LEVEL", default_value = "info")]
@@ -199,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_split_and_both_roles_are_the_default() {
+    fn lists_are_split_and_all_roles_are_the_default() {
         let parse = |more: &[&str]| {
             let base = ["behalf-operator", "run", "--sidecar-image", "x@sha256:0"];
             match Args::parse_from(base.iter().chain(more)).command {
@@ -207,7 +220,7 @@ mod tests {
                 Command::Check(_) => panic!(),
             }
         };
-        assert_eq!(parse(&[]).roles, [Role::Reconcile, Role::Webhook]);
+        assert_eq!(parse(&[]).roles, [Role::Reconcile, Role::Webhook, Role::Feed]);
         assert_eq!(parse(&["--roles", "webhook"]).roles, [Role::Webhook]);
         assert_eq!(
             parse(&["--nameserver", "10.0.0.1", "--nameserver=10.0.0.2,10.0.0.3"]).nameserver.len(),

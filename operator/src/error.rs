@@ -32,6 +32,9 @@ pub enum ReconcileError {
     /// Somebody wrote the object meanwhile, again and again.
     #[error("the bundle kept changing while it was written")]
     Contended,
+    /// There is no certificate yet that bundles could name.
+    #[error("the feed has no certificate yet")]
+    NoFeed,
     /// The copies still show an object that is gone, or the other way round.
     #[error("the local copy is out of date")]
     Lagging,
@@ -57,6 +60,7 @@ impl ReconcileError {
             Self::Signing(error) => error.reason(),
             Self::NotStored => "BundleNotStored",
             Self::Contended => "BundleContended",
+            Self::NoFeed => "FeedNotReady",
             Self::Lagging => "CacheLagging",
         }
     }
@@ -65,9 +69,12 @@ impl ReconcileError {
     #[must_use]
     pub fn next(&self) -> Next {
         match self {
-            Self::Api { .. } | Self::Write { .. } | Self::NotStored | Self::Contended | Self::Lagging => {
-                Next::Retry
-            }
+            Self::Api { .. }
+            | Self::Write { .. }
+            | Self::NotStored
+            | Self::Contended
+            | Self::NoFeed
+            | Self::Lagging => Next::Retry,
             // The same objects would give the same bundle.
             Self::Signing(_) => Next::AwaitChange,
         }

@@ -1,6 +1,6 @@
 //! An HTTP server with bounds: one listener, optional TLS, bodies up to a limit, a graceful end.
 //!
-//! Used for the webhook, the probes and the metrics; what they answer is theirs.
+//! Used for the webhook, the feed, the probes and the metrics; what they answer is theirs.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -49,6 +49,22 @@ pub trait Handler: Send + Sync + 'static {
 pub struct Server {
     listener: TcpListener,
     tls: Option<Arc<ServerConfig>>,
+    limits: Limits,
+}
+
+/// What a server takes at most.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Of one request's body, bytes.
+    pub body: usize,
+    /// Connections at a time; more wait.
+    pub connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { body: MAX_BODY, connections: MAX_CONNECTIONS }
+    }
 }
 
 impl Server {
@@ -57,13 +73,20 @@ impl Server {
     /// # Errors
     /// The port is taken or not ours to take.
     pub async fn bind(address: SocketAddr) -> io::Result<Self> {
-        Ok(Self { listener: TcpListener::bind(address).await?, tls: None })
+        Ok(Self { listener: TcpListener::bind(address).await?, tls: None, limits: Limits::default() })
     }
 
     /// The same with TLS.
     #[must_use]
     pub fn with_tls(mut self, config: ServerConfig) -> Self {
         self.tls = Some(Arc::new(config));
+        self
+    }
+
+    /// The same with other limits.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
         self
     }
 
@@ -78,7 +101,7 @@ impl Server {
     /// Serves until told to stop, then lets open requests end.
     pub async fn serve<H: Handler>(self, handler: H, stop: CancellationToken) {
         let (handler, acceptor) = (Arc::new(handler), self.tls.map(TlsAcceptor::from));
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let (limits, places) = (self.limits, Arc::new(Semaphore::new(self.limits.connections)));
         let graceful = GracefulShutdown::new();
         loop {
             let accepted = tokio::select! {
@@ -90,9 +113,9 @@ impl Server {
             tokio::spawn(async move {
                 let _place = place;
                 match acceptor {
-                    None => connection(stream, handler, watcher).await,
+                    None => connection(stream, handler, limits, watcher).await,
                     Some(acceptor) => match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                        Ok(Ok(stream)) => connection(stream, handler, watcher).await,
+                        Ok(Ok(stream)) => connection(stream, handler, limits, watcher).await,
                         Ok(Err(error)) => tracing::debug!(error = %error, "TLS handshake failed"),
                         Err(_) => tracing::debug!("TLS handshake took too long"),
                     },
@@ -119,14 +142,18 @@ async fn accept(
     }
 }
 
-async fn connection<S, H>(stream: S, handler: Arc<H>, watcher: hyper_util::server::graceful::Watcher)
-where
+async fn connection<S, H>(
+    stream: S,
+    handler: Arc<H>,
+    limits: Limits,
+    watcher: hyper_util::server::graceful::Watcher,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Handler,
 {
     let service = service_fn(move |request: Request<Incoming>| {
         let handler = Arc::clone(&handler);
-        async move { Ok::<_, Infallible>(answer(request, &*handler).await.map(Full::new)) }
+        async move { Ok::<_, Infallible>(answer(request, &*handler, limits).await.map(Full::new)) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(READ);
@@ -137,9 +164,9 @@ where
     }
 }
 
-async fn answer<H: Handler>(request: Request<Incoming>, handler: &H) -> Response<Bytes> {
+async fn answer<H: Handler>(request: Request<Incoming>, handler: &H, limits: Limits) -> Response<Bytes> {
     let (head, body) = request.into_parts();
-    match tokio::time::timeout(READ, Limited::new(body, MAX_BODY).collect()).await {
+    match tokio::time::timeout(READ, Limited::new(body, limits.body).collect()).await {
         Ok(Ok(body)) => handler.handle(Request::from_parts(head, body.to_bytes())).await,
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             text(StatusCode::PAYLOAD_TOO_LARGE, "the request is too large\n")

@@ -11,9 +11,12 @@
 //! | `behalf.dev` `*/status` | patch | [`status`] |
 //! | core `namespaces` | list, watch, get | [`caches`], [`gather`] |
 //! | core `pods` (those with our label) | list, watch | [`caches`] |
+//! | core `services` | list, watch | [`caches`] |
+//! | `discovery.k8s.io` `endpointslices` | list, watch | [`caches`] |
 //! | core `serviceaccounts` | get | [`gather`] |
 //! | core `configmaps` | list, watch | [`caches`] (bundles, by label) |
-//! | | get, create, patch | [`apply`] (`behalf-bundle-*`) |
+//! | | get, create, patch | [`apply`] (`behalf-bundle-*`), [`counts`] (`behalf-counts-*`) |
+//! | `authentication.k8s.io` `tokenreviews` | create | [`tokens`] |
 //! | `events.k8s.io` `events` | create, patch | [`events`] |
 //! | `admissionregistration.k8s.io` `mutatingwebhookconfigurations`, ours by name | list, watch, patch | [`webhook_config`] |
 //!
@@ -33,12 +36,14 @@
 
 pub mod apply;
 pub mod caches;
+pub mod counts;
 pub mod events;
 pub mod gather;
 pub mod installed;
 pub mod lease;
 pub mod secrets;
 pub mod status;
+pub mod tokens;
 pub mod webhook_config;
 
 /// A write that was not sent: this replica does not hold the Lease.

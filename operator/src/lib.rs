@@ -5,10 +5,12 @@
 
 pub mod app;
 pub mod args;
+pub mod bypass;
 pub mod certs;
 pub mod check;
 pub mod clock;
 pub mod error;
+pub mod feed;
 pub mod health;
 pub mod http_server;
 pub mod kube_io;

@@ -30,6 +30,8 @@ pub enum Kind {
 pub enum Object {
     /// A bundle.
     Bundle,
+    /// Counts.
+    Counts,
     /// A status.
     Status,
     /// An Event.
@@ -80,6 +82,13 @@ pub struct Admitted {
     pub verdict: Verdict,
 }
 
+/// Labels of a request to the feed, or of a report handed on to the leader.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Fed {
+    /// `Ok`, or the reason of the refusal.
+    pub outcome: &'static str,
+}
+
 /// The counts of one process.
 #[derive(Debug)]
 pub struct Metrics {
@@ -96,6 +105,10 @@ pub struct Metrics {
     pub admission_seconds: Histogram,
     /// When the serving certificate expires, in seconds since 1970.
     pub certificate_expiry: Gauge,
+    /// Requests to the feed.
+    pub feed: Family<Fed, Counter>,
+    /// Reports handed on to the leader.
+    pub relays: Family<Fed, Counter>,
     /// Objects waiting to be reconciled.
     pub queue: Gauge<u64, AtomicU64>,
     /// Watches that failed and were started again.
@@ -115,6 +128,8 @@ impl Default for Metrics {
             admissions: Family::default(),
             admission_seconds: seconds(),
             certificate_expiry: Gauge::default(),
+            feed: Family::default(),
+            relays: Family::default(),
             queue: Gauge::default(),
             watch_failures: Counter::default(),
             leader: Gauge::default(),
@@ -141,6 +156,12 @@ impl Default for Metrics {
             Unit::Seconds,
             metrics.certificate_expiry.clone(),
         );
+        registry.register("feed_requests", "Requests to the feed by outcome", metrics.feed.clone());
+        registry.register(
+            "feed_relays",
+            "Reports handed on to the leader by outcome",
+            metrics.relays.clone(),
+        );
         registry.register("queue_length", "Objects waiting to be reconciled", metrics.queue.clone());
         registry.register("watch_failures", "Watches that failed", metrics.watch_failures.clone());
         registry.register("leader", "Whether this replica holds the Lease", metrics.leader.clone());
@@ -152,6 +173,16 @@ impl Metrics {
     /// Counts a write.
     pub fn wrote(&self, object: Object) {
         self.writes.get_or_create(&Written { object }).inc();
+    }
+
+    /// Counts a request to the feed.
+    pub fn fed(&self, outcome: &'static str) {
+        self.feed.get_or_create(&Fed { outcome }).inc();
+    }
+
+    /// Counts a report handed on to the leader.
+    pub fn relayed(&self, outcome: &'static str) {
+        self.relays.get_or_create(&Fed { outcome }).inc();
     }
 
     /// Counts an admission.

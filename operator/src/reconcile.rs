@@ -6,6 +6,7 @@
 
 pub mod agent_identity;
 mod bundle;
+mod counts;
 pub mod identity_provider;
 pub mod queue;
 pub mod scope_catalog;
@@ -16,15 +17,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use behalf_plan::Settings;
-use tokio::sync::mpsc;
+use behalf_policy::bundle::document::FeedDocument;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::error::ReconcileError;
+use crate::feed::desk::Desk;
 use crate::kube_io::apply::Apply;
 use crate::kube_io::caches::Change;
+use crate::kube_io::counts::Counts;
 use crate::kube_io::events::Events;
 use crate::kube_io::gather::Gather;
 use crate::kube_io::lease::Leadership;
@@ -44,6 +48,8 @@ pub struct Context {
     pub gather: Gather,
     /// Writes objects.
     pub apply: Apply,
+    /// Reads and writes counts.
+    pub counts: Counts,
     /// Writes statuses.
     pub statuses: Statuses,
     /// Writes Events.
@@ -52,6 +58,10 @@ pub struct Context {
     pub keys: Live<SigningKeys>,
     /// What plans depend on.
     pub settings: Live<Settings>,
+    /// What pods told.
+    pub desk: Arc<Desk>,
+    /// How pods reach the feed; none until there is a certificate.
+    pub feed: watch::Receiver<Option<FeedDocument>>,
     /// Whether this replica may write. Writers ask it themselves, immediately before they send.
     pub leadership: Leadership,
     /// The time.
@@ -66,9 +76,11 @@ const GRACE: Duration = Duration::from_secs(3);
 /// Reconciles whatever changes, and everything at first, until told to stop or until nobody tells of changes any more.
 /// When it returns nothing is written any more.
 pub async fn run(context: Arc<Context>, changes: &mut mpsc::Receiver<Change>, stop: CancellationToken) {
-    if !filled(&context, changes, &stop).await {
+    let mut feed = context.feed.clone();
+    if !filled(&context, &mut feed, changes, &stop).await {
         return;
     }
+    context.desk.begin(Instant::now());
     let (mut queue, mut passes) = (Queue::default(), JoinSet::new());
     let caches = context.gather.caches().clone();
     for key in triggers::keys(&caches, &Change::Everything) {
@@ -94,6 +106,10 @@ pub async fn run(context: Arc<Context>, changes: &mut mpsc::Receiver<Change>, st
                 },
                 None => break,
             },
+            // Every bundle names the authorities.
+            Ok(()) = feed.changed() => for key in triggers::keys(&caches, &Change::Everything) {
+                queue.changed(key, Instant::now());
+            },
             Some(ended) = passes.join_next() => match ended {
                 Ok((key, next)) => queue.done(key, next, Instant::now()),
                 Err(error) => {
@@ -108,16 +124,25 @@ pub async fn run(context: Arc<Context>, changes: &mut mpsc::Receiver<Change>, st
     if tokio::time::timeout(GRACE, ended).await.is_err() {
         passes.shutdown().await;
     }
+    context.desk.end();
 }
 
-/// Takes word of changes while the copies fill up, since those who bring it wait for us. All of it is looked at later.
-async fn filled(context: &Context, changes: &mut mpsc::Receiver<Change>, stop: &CancellationToken) -> bool {
-    let filled = context.gather.caches().filled();
+/// Takes word of changes while the copies fill up and the feed gets its certificate, since those who bring it wait for us.
+/// All of it is looked at later. Without the certificate every bundle would be written twice.
+async fn filled(
+    context: &Context,
+    feed: &mut watch::Receiver<Option<FeedDocument>>,
+    changes: &mut mpsc::Receiver<Change>,
+    stop: &CancellationToken,
+) -> bool {
+    let filled = async {
+        context.gather.caches().filled().await.is_ok() && feed.wait_for(Option::is_some).await.is_ok()
+    };
     let mut filled = std::pin::pin!(filled);
     loop {
         tokio::select! {
             () = stop.cancelled() => return false,
-            result = &mut filled => return result.is_ok(),
+            filled = &mut filled => return filled,
             change = changes.recv() => if change.is_none() { return false },
         }
     }

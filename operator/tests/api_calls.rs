@@ -1,11 +1,23 @@
 //! What the operator asks of the API server, request by request, and when it asks nothing.
 
 #[cfg(test)]
+#[path = "api_calls/bypass.rs"]
+mod bypass;
+#[cfg(test)]
 #[path = "api_calls/certificates.rs"]
 mod certificates;
 #[cfg(test)]
 #[path = "api_calls/concerns.rs"]
 mod concerns;
+#[cfg(test)]
+#[path = "api_calls/feed.rs"]
+mod feed;
+#[cfg(test)]
+#[path = "api_calls/keys.rs"]
+mod keys;
+#[cfg(test)]
+#[path = "api_calls/lease.rs"]
+mod lease;
 #[cfg(test)]
 #[path = "api_calls/server.rs"]
 mod server;

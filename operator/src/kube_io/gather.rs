@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use behalf_crds::names;
 use behalf_crds::v1alpha1::{AgentIdentity, IdentityProvider};
-use behalf_plan::{Gathered, LastBundle, PodFacts, bundle_object, pod_facts};
+use behalf_plan::{Gathered, LastBundle, PodFacts, Reports, bundle_object, pod_facts};
 use behalf_policy::bundle::signed::SignedBundle;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::core::DeserializeGuard;
@@ -16,6 +16,7 @@ use kube::{Client, Error, Resource};
 use serde::Deserialize;
 
 use super::caches::{Caches, GuardedCatalog, GuardedIdentity, GuardedProvider};
+use crate::bypass::{self, Findings};
 use crate::live::Live;
 use crate::signing::{SigningKeys, payload_digest};
 
@@ -25,6 +26,7 @@ pub struct Gather {
     client: Client,
     caches: Caches,
     keys: Live<SigningKeys>,
+    findings: Findings,
 }
 
 /// The bundle object of an identity, as far as it can be read.
@@ -54,7 +56,20 @@ impl Gather {
     /// Reads from `caches`, and with `client` what they do not hold. Bundles are verified with `keys`.
     #[must_use]
     pub fn new(client: Client, caches: Caches, keys: Live<SigningKeys>) -> Self {
-        Self { client, caches, keys }
+        Self { client, caches, keys, findings: Findings::default() }
+    }
+
+    /// What trials from outside found, to be filled by whoever makes them.
+    #[must_use]
+    pub fn findings(&self) -> &Findings {
+        &self.findings
+    }
+
+    /// The Services of a namespace.
+    #[must_use]
+    pub fn services(&self, namespace: &str) -> Vec<Service> {
+        let within = |it: &Service| it.metadata.namespace.as_deref() == Some(namespace);
+        self.caches.services.state_filter(within).iter().map(|it| it.as_ref().clone()).collect()
     }
 
     /// The copies.
@@ -81,11 +96,16 @@ impl Gather {
         self.caches.providers.get(&ObjectRef::new(name))
     }
 
-    /// The bundle object of an identity.
+    /// The bundle object of an identity, read.
     #[must_use]
     pub fn bundle(&self, namespace: &str, name: &str) -> SeenBundle {
-        let key = ObjectRef::new(&names::bundle_configmap(name)).within(namespace);
-        self.see(self.caches.bundles.get(&key))
+        self.see(self.bundle_object(namespace, name))
+    }
+
+    /// The bundle object of an identity, as it is.
+    #[must_use]
+    pub fn bundle_object(&self, namespace: &str, name: &str) -> Option<Arc<ConfigMap>> {
+        self.caches.bundles.get(&ObjectRef::new(&names::bundle_configmap(name)).within(namespace))
     }
 
     /// Reads a bundle object.
@@ -104,7 +124,7 @@ impl Gather {
         SeenBundle { object, last, intact, passed_serial }
     }
 
-    /// Everything the plan of an identity depends on.
+    /// Everything the plan of an identity depends on, but for what its pods tell.
     ///
     /// # Errors
     /// The API server cannot be asked.
@@ -125,6 +145,8 @@ impl Gather {
             service_account: accounts.get_opt(account).await?,
             pods: self.pods(identity),
             last_bundle,
+            reports: Reports::default(),
+            bypass: bypass::facts(&self.caches, &self.findings, identity),
         })
     }
 

@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use behalf_crds::names;
-use behalf_crds::v1alpha1::{AgentIdentity, ResolvedRefsReason};
+use behalf_crds::v1alpha1::{AgentIdentity, AgentIdentityStatus, ResolvedRefsReason};
 use behalf_plan::{Applied, BundleIntent, Desired, identity, identity_status, tombstone};
 use behalf_policy::bundle::{RefuseAllReason, Serve};
 
+use tokio::time::Instant;
+
 use super::bundle::{self, Written};
 use super::queue::Next;
-use super::{Context, unreadable};
+use super::{Context, counts, unreadable};
 use crate::error::ReconcileError;
+use crate::feed::IdentityKey;
 use crate::kube_io::gather::SeenBundle;
 
 /// How often what was seen may be out of date before the pass is given up for now.
@@ -38,7 +41,7 @@ pub(super) async fn reconcile(
     }
 }
 
-/// Gather, plan, apply; and once the server answered, the status.
+/// Gather, plan, apply; and once the server answered, the counts and the status.
 async fn serve(
     context: &Context,
     namespace: &str,
@@ -48,19 +51,23 @@ async fn serve(
     let told = object.status.as_ref().and_then(|it| it.bundle.as_ref()).and_then(|it| it.serial);
     let told = told.and_then(|serial| u64::try_from(serial).ok());
     let mut seen = context.gather.bundle(namespace, name).after(told);
+    let key = (namespace.to_owned(), name.to_owned());
+    // Without its counts an identity is served all the same.
+    let loaded = counts::load(context, &key, object).await;
     for _ in 0..ATTEMPTS {
         let gathered = context.gather.everything(object, seen.last.clone()).await;
-        let desired =
-            identity(&gathered.map_err(ReconcileError::api("gather"))?, &context.settings.current());
+        let mut gathered = gathered.map_err(ReconcileError::api("gather"))?;
+        gathered.reports = context.desk.reports(&key, &gathered.pods, Instant::now());
+        let desired = identity(&gathered, &context.settings.current());
         match bundle::write(context, namespace, name, &desired.bundle, &seen).await {
             Ok(Written::Applied(applied)) => {
-                report(context, object, &desired, &applied).await?;
-                return Ok(next(&desired));
+                let waits = report(context, &key, object, &desired, &applied).await?;
+                return loaded.map(|()| next(&desired, waits));
             }
             // What to write may depend on what is there, so it is planned again.
             Ok(Written::OutOfDate(now)) => seen = now.after(told),
             Err(error) => {
-                report(context, object, &desired, &failed(&seen, &error)).await?;
+                report(context, &key, object, &desired, &failed(&seen, &error)).await?;
                 return Err(error);
             }
         }
@@ -72,24 +79,49 @@ fn failed(seen: &SeenBundle, error: &ReconcileError) -> Applied {
     Applied { failure: Some(error.to_string()), ..bundle::applied(seen.last.as_ref()) }
 }
 
-fn next(desired: &Desired) -> Next {
-    if desired.resolved_refs.reason == ResolvedRefsReason::ServiceAccountNotFound {
-        Next::After(ACCOUNT_RECHECK)
-    } else {
-        Next::AwaitChange
+/// `waits`: until when counts wait that merely moved.
+fn next(desired: &Desired, waits: Option<Duration>) -> Next {
+    let account = desired.resolved_refs.reason == ResolvedRefsReason::ServiceAccountNotFound;
+    let recheck = account.then_some(ACCOUNT_RECHECK);
+    match recheck.into_iter().chain(waits).min() {
+        Some(pause) => Next::After(pause),
+        None => Next::AwaitChange,
     }
 }
 
+/// Writes the counts, then the status that shows them. If nothing but counts moved they may wait: until when.
 async fn report(
     context: &Context,
+    key: &IdentityKey,
     object: &AgentIdentity,
     desired: &Desired,
     applied: &Applied,
-) -> Result<(), ReconcileError> {
+) -> Result<Option<Duration>, ReconcileError> {
     let before = object.status.as_ref();
     let after = identity_status(desired, applied, before, &context.clock.now());
-    let wrote = context.statuses.write(object, before, &after).await;
-    if wrote.map_err(ReconcileError::api("write the status"))? {
+    let Some(unwritten) = context.desk.unwritten(key, Instant::now()) else {
+        tell(context, object, before, &after).await?;
+        return Ok(None);
+    };
+    let decisions = before.and_then(|before| before.decisions.clone());
+    let without = AgentIdentityStatus { decisions, ..after.clone() };
+    if unwritten.waits.is_some() && before == Some(&without) {
+        return Ok(unwritten.waits);
+    }
+    let written = counts::write(context, key, &unwritten).await;
+    // What is not stored is not shown: the next leader would not know it.
+    tell(context, object, before, if written.is_ok() { &after } else { &without }).await?;
+    written.map(|()| None)
+}
+
+async fn tell(
+    context: &Context,
+    object: &AgentIdentity,
+    before: Option<&AgentIdentityStatus>,
+    after: &AgentIdentityStatus,
+) -> Result<(), ReconcileError> {
+    let wrote = context.statuses.write(object, before, after).await;
+    if wrote.map_err(ReconcileError::write("write the status"))? {
         let before = before.map(|it| it.conditions.as_slice()).unwrap_or_default();
         unreadable::announce(context, object, before, &after.conditions).await;
     }
@@ -100,7 +132,12 @@ async fn report(
 /// the last pod, or the last one that comes back with its node, has read it.
 async fn bury(context: &Context, namespace: &str, name: &str) -> Result<Next, ReconcileError> {
     let seen = context.gather.bundle(namespace, name);
-    let buried = seen.last.as_ref().is_some_and(|last| last.document.serve == tombstone()) && seen.intact;
+    context.desk.forget(&(namespace.to_owned(), name.to_owned()));
+    let feed = context.feed.borrow().clone();
+    let buried = seen.last.as_ref().is_some_and(|last| {
+        last.document.serve == tombstone() && (last.document.feed == feed || feed.is_none())
+    });
+    let buried = buried && seen.intact;
     if seen.object.is_none() || buried {
         return Ok(Next::AwaitChange);
     }

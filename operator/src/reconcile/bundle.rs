@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use behalf_plan::{Applied, BundleIntent, LastBundle, next_document};
 use behalf_policy::bundle::Serve;
+use behalf_policy::bundle::document::FeedDocument;
 
 use super::Context;
 use crate::error::ReconcileError;
@@ -28,7 +29,8 @@ pub(super) async fn write(
     intent: &BundleIntent,
     seen: &SeenBundle,
 ) -> Result<Written, ReconcileError> {
-    let Some(text) = next_text(context, namespace, name, intent, seen)? else {
+    let feed = context.feed.borrow().clone().ok_or(ReconcileError::NoFeed)?;
+    let Some(text) = next_text(context, namespace, name, intent, &feed, seen)? else {
         return Ok(Written::Applied(applied(seen.last.as_ref())));
     };
     match context.apply.bundle(namespace, name, text, seen.object.as_deref()).await {
@@ -65,20 +67,17 @@ fn next_text(
     namespace: &str,
     name: &str,
     intent: &BundleIntent,
+    feed: &FeedDocument,
     seen: &SeenBundle,
 ) -> Result<Option<String>, ReconcileError> {
     let last = seen.last.as_ref().map(|last| &last.document);
-    let next = match intent {
-        BundleIntent::Keep => None,
-        BundleIntent::Write(serve) => next_document(
-            namespace,
-            name,
-            Serve::clone(serve),
-            None,
-            last,
-            earliest(context.clock.millis(), seen),
-        ),
+    let serve = match intent {
+        // Kept is what is served; how the operator is reached may change.
+        BundleIntent::Keep => last.map(|last| Serve::clone(&last.serve)),
+        BundleIntent::Write(serve) => Some(Serve::clone(serve)),
     };
+    let earliest = earliest(context.clock.millis(), seen);
+    let next = serve.and_then(|serve| next_document(namespace, name, serve, Some(feed), last, earliest));
     match (next, last) {
         (Some(next), _) => Ok(Some(context.keys.current().seal(&next)?)),
         // The same bundle: every pod that has it keeps it, and those that pin another of our keys get it too.

@@ -7,8 +7,10 @@ use behalf_crds::names;
 use behalf_crds::v1alpha1::{
     AcceptedReason, AgentIdentity, ConditionReason as _, ConditionType, find_condition,
 };
-use behalf_plan::bundle_object;
-use k8s_openapi::api::core::v1::Pod;
+use behalf_plan::{bundle_object, bypass};
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt as _};
 
 use crate::kube_io::caches::{Caches, Change, GuardedIdentity, Was};
@@ -87,6 +89,9 @@ pub fn keys(caches: &Caches, change: &Change) -> BTreeSet<Key> {
             .both()
             .filter_map(|it| Some(Key::identity(it.namespace()?, bundle_object::identity_of(it)?)))
             .collect(),
+        Change::Service(was) => of_service(caches, was),
+        Change::Slice(was) => of_slice(caches, was),
+        Change::Learnt { namespace, name } => [Key::identity(namespace, name)].into(),
     }
 }
 
@@ -152,11 +157,63 @@ fn of_pod(caches: &Caches, was: &Was<Pod>) -> BTreeSet<Key> {
     joined.chain(strays).collect()
 }
 
+/// The identities of the pods in front of which the Service stands or stood.
+fn of_service(caches: &Caches, was: &Was<Service>) -> BTreeSet<Key> {
+    if was.old.as_deref().map(|it| &it.spec) == was.new.as_deref().map(|it| &it.spec) {
+        return BTreeSet::new();
+    }
+    let selected = |pod: &Pod| was.both().any(|service| bypass::selects(service, pod.labels()));
+    let Some(service) = was.both().next() else { return BTreeSet::new() };
+    behind(caches, service.metadata.namespace.as_ref(), service.metadata.name.as_ref(), selected)
+}
+
+/// The same for endpoints of a Service, whichever of them changed.
+fn of_slice(caches: &Caches, was: &Was<EndpointSlice>) -> BTreeSet<Key> {
+    let content = |it: &EndpointSlice| (it.endpoints.clone(), it.ports.clone(), it.labels().clone());
+    if was.old.as_deref().map(content) == was.new.as_deref().map(content) {
+        return BTreeSet::new();
+    }
+    let held = |pod: &Pod| was.both().any(|slice| bypass::holds(slice, &bypass::addresses(pod)));
+    let services: BTreeSet<_> = was.both().map(|it| it.labels().get(bypass::LABEL_SERVICE)).collect();
+    let namespace = was.both().find_map(|it| it.metadata.namespace.as_ref());
+    services.into_iter().flat_map(|service| behind(caches, namespace, service, held)).collect()
+}
+
+/// The identities of the pods to which a Service leads, by its selector or in fact, and of those that `also` picks.
+fn behind(
+    caches: &Caches,
+    namespace: Option<&String>,
+    service: Option<&String>,
+    also: impl Fn(&Pod) -> bool,
+) -> BTreeSet<Key> {
+    let within = |meta: &ObjectMeta| meta.namespace.as_ref() == namespace;
+    // Most Services of a cluster are in namespaces without a pod of ours.
+    let pods = caches.pods.state_filter(|pod| within(&pod.metadata));
+    if pods.is_empty() {
+        return BTreeSet::new();
+    }
+    let services = caches
+        .services
+        .state_filter(|it| service.is_some() && within(&it.metadata) && it.metadata.name.as_ref() == service);
+    let slices = caches.slices.state_filter(|it| {
+        service.is_some() && within(&it.metadata) && it.labels().get(bypass::LABEL_SERVICE) == service
+    });
+    let led = |pod: &Pod| {
+        services.iter().any(|service| bypass::selects(service, pod.labels()))
+            || slices.iter().any(|slice| bypass::holds(slice, &bypass::addresses(pod)))
+    };
+    let concerned = pods.iter().filter(|pod| also(pod) || led(pod));
+    let joined = concerned.filter_map(|pod| {
+        Some(Key::identity(pod.namespace()?, pod.labels().get(names::LABEL_AGENT_IDENTITY)?.clone()))
+    });
+    joined.collect()
+}
+
 /// What of a pod can change and matters.
-fn marks(pod: &Pod) -> (Option<&String>, Option<&String>, bool, bool) {
+fn marks(pod: &Pod) -> (Option<&String>, Option<&String>, bool, Option<&str>) {
     let metadata = &pod.metadata;
     let label = metadata.labels.as_ref().and_then(|it| it.get(names::LABEL_AGENT_IDENTITY));
     let revision = metadata.annotations.as_ref().and_then(|it| it.get(names::ANNOTATION_INJECTED));
     let phase = pod.status.as_ref().and_then(|it| it.phase.as_deref());
-    (label, revision, metadata.deletion_timestamp.is_some(), matches!(phase, Some("Succeeded" | "Failed")))
+    (label, revision, metadata.deletion_timestamp.is_some(), phase)
 }

@@ -31,7 +31,7 @@ where
     }
     let status = json!({"observedGeneration": generation, "conditions": conditions});
     let wrote = context.statuses.write(object, None, &status).await;
-    if wrote.map_err(ReconcileError::api("write the status"))? {
+    if wrote.map_err(ReconcileError::write("write the status"))? {
         announce(context, object, &before, &conditions).await;
     }
     Ok(())

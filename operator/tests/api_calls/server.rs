@@ -26,6 +26,8 @@ impl Call {
     }
 }
 
+type Hook = Box<dyn FnOnce() + Send>;
+
 /// The objects by path, and what was asked.
 #[derive(Clone, Default)]
 pub struct Server(Arc<Mutex<State>>);
@@ -35,6 +37,8 @@ struct State {
     objects: BTreeMap<String, Value>,
     calls: Vec<Call>,
     faults: Vec<(Method, String, u16)>,
+    hooks: Vec<(Method, String, Hook)>,
+    reviews: BTreeMap<String, Value>,
     version: u64,
 }
 
@@ -79,6 +83,28 @@ impl Server {
         self.0.lock().unwrap().faults.push((method, path.to_owned(), code));
     }
 
+    /// Answers reviews of this token with this status. Any other token is not known.
+    pub fn review(&self, token: &str, status: Value) {
+        self.0.lock().unwrap().reviews.insert(token.to_owned(), status);
+    }
+
+    /// Failures that nobody met are none any more.
+    pub fn heal(&self) {
+        self.0.lock().unwrap().faults.clear();
+    }
+
+    /// Does this when the next request of this method to this path arrives, before it is answered.
+    pub fn on(&self, method: Method, path: &str, hook: impl FnOnce() + Send + 'static) {
+        self.0.lock().unwrap().hooks.push((method, path.to_owned(), Box::new(hook)));
+    }
+
+    fn hook(&self, call: &Call) -> Option<Hook> {
+        let mut state = self.0.lock().unwrap();
+        let at =
+            state.hooks.iter().position(|(method, path, _)| *method == call.method && *path == call.path)?;
+        Some(state.hooks.remove(at).2)
+    }
+
     /// What was asked since the last time, without lists and watches.
     pub fn calls(&self) -> Vec<Call> {
         std::mem::take(&mut self.0.lock().unwrap().calls)
@@ -97,6 +123,9 @@ impl Server {
             query,
             body: serde_json::from_slice(&body).unwrap_or_default(),
         };
+        if let Some(hook) = self.hook(&call) {
+            hook();
+        }
         let (code, answer) = self.0.lock().unwrap().handle(call);
         let status = StatusCode::from_u16(code).unwrap();
         Response::builder().status(status).body(Body::from(answer.to_string().into_bytes())).unwrap()
@@ -119,6 +148,7 @@ impl State {
         }
         let held = self.objects.get(call.path.trim_end_matches("/status")).cloned();
         match (call.method.as_str(), held) {
+            ("POST", _) if call.path.ends_with("/tokenreviews") => self.reviewed(&call),
             ("GET", Some(held)) => (200, held),
             ("GET" | "PUT", None) => failure(404),
             ("POST", _) => self.create(&call),
@@ -134,13 +164,15 @@ impl State {
 
     /// A collection: the last part of the path is a plural of which we hold objects, or none at all.
     fn list(&self, path: &str) -> Option<Value> {
-        const COLLECTIONS: [&str; 8] = [
+        const COLLECTIONS: [&str; 10] = [
             "agentidentities",
             "scopecatalogs",
             "identityproviders",
             "namespaces",
             "pods",
             "configmaps",
+            "services",
+            "endpointslices",
             "validatingadmissionpolicies",
             "validatingadmissionpolicybindings",
         ];
@@ -154,6 +186,14 @@ impl State {
         Some(
             json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": self.version.to_string()}, "items": items}),
         )
+    }
+
+    fn reviewed(&self, call: &Call) -> (u16, Value) {
+        let token = call.body["spec"]["token"].as_str().unwrap_or_default();
+        let unknown = json!({"authenticated": false, "error": "token unknown"});
+        let mut answer = call.body.clone();
+        answer["status"] = self.reviews.get(token).cloned().unwrap_or(unknown);
+        (201, answer)
     }
 
     fn create(&mut self, call: &Call) -> (u16, Value) {

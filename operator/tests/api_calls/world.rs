@@ -1,10 +1,14 @@
 //! A small company: one namespace, one catalogue, one provider, one identity.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use behalf_operator::clock::Clock;
+use behalf_operator::feed;
+use behalf_operator::feed::desk::Desk;
 use behalf_operator::kube_io::apply::Apply;
 use behalf_operator::kube_io::caches::Caches;
+use behalf_operator::kube_io::counts::Counts;
 use behalf_operator::kube_io::events::Events;
 use behalf_operator::kube_io::gather::Gather;
 use behalf_operator::kube_io::lease::Leadership;
@@ -19,6 +23,7 @@ use behalf_plan::Settings;
 use behalf_policy::bundle::Document;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +44,8 @@ pub struct World {
     pub server: Server,
     pub keys: Arc<SigningKeys>,
     pub settings: Arc<Settings>,
+    pub desk: Arc<Desk>,
+    pub authorities: &'static str,
     pub now: i64,
 }
 
@@ -60,7 +67,8 @@ impl World {
             system_namespace: "behalf-system".into(),
             resources: k8s_openapi::api::core::v1::ResourceRequirements::default(),
         });
-        Self { server, keys, settings, now: NOW }
+        let desk = Arc::new(Desk::new(Duration::from_secs(5)));
+        Self { server, keys, settings, desk, authorities: "an authority", now: NOW }
     }
 
     /// Reads what the server holds, as a process that just started.
@@ -80,10 +88,13 @@ impl World {
         Context {
             gather,
             apply: Apply::new(client.clone(), Leadership::always(), Arc::clone(&metrics)),
-            statuses: Statuses::new(client.clone(), Arc::clone(&metrics)),
+            counts: Counts::new(client.clone(), Leadership::always(), Arc::clone(&metrics)),
+            statuses: Statuses::new(client.clone(), Leadership::always(), Arc::clone(&metrics)),
             events: Events::new(client, Some("operator-0".into()), Arc::clone(&metrics)),
             keys: Live::fixed(Arc::clone(&self.keys)),
             settings: Live::fixed(Arc::clone(&self.settings)),
+            desk: Arc::clone(&self.desk),
+            feed: watch::channel(Some(feed::document("behalf-system", self.authorities))).1,
             leadership: Leadership::always(),
             clock: Clock::Fixed(Timestamp::from_second(self.now).unwrap()),
             metrics,
@@ -178,6 +189,29 @@ pub fn identity() -> Value {
         "identityProviders": [{"name": "corp", "client": {"id": "hr", "authentication": {"type": "ServiceAccountToken"}}}],
         "scopes": {"required": ["hr:read"]},
     }})
+}
+
+/// The same with Behalf inside, and running.
+pub fn injected(name: &str) -> Value {
+    let mut pod = pod(name);
+    pod["metadata"]["annotations"] = json!({"behalf.dev/injected": "1"});
+    pod["spec"]["initContainers"] = json!([
+        {"name": "behalf-redirect", "image": "sidecar"},
+        {"name": "behalf-sidecar", "image": "sidecar", "restartPolicy": "Always", "args": ["run", "--identity=hr-tools"]},
+    ]);
+    pod["status"] = json!({"phase": "Running"});
+    pod
+}
+
+/// What its sidecar says.
+pub fn report(boot: char, sequence: u64, digest: Option<&str>, allowed: u64) -> Value {
+    json!({
+        "format": 1, "boot": boot.to_string().repeat(22), "sequence": sequence, "ended": false,
+        "bundle": digest.map(|digest| json!({"digest": digest, "serial": 1})), "rejected": null, "squatted": [],
+        "listeners": [], "moreListeners": false, "credentialsMissing": [],
+        "decisions": {"allowed": allowed, "denied": 0, "wouldDeny": 0, "tallies": []},
+        "scopesUsed": {}, "proofKey": "k".repeat(43),
+    })
 }
 
 pub fn pod(name: &str) -> Value {

@@ -1,0 +1,634 @@
+//! The feed: who is answered, with what and when; and what becomes of what is told.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use behalf_operator::clock::Clock;
+use behalf_operator::feed::RELAY_PATH;
+use behalf_operator::feed::board::Board;
+use behalf_operator::feed::caller::Reporter;
+use behalf_operator::feed::held::Held;
+use behalf_operator::feed::relay::{self, Relay};
+use behalf_operator::feed::server::Feed;
+use behalf_operator::http_server::Handler as _;
+use behalf_operator::kube_io::caches::{Caches, Change};
+use behalf_operator::kube_io::gather::Gather;
+use behalf_operator::kube_io::lease::Leadership;
+use behalf_operator::kube_io::tokens::Tokens;
+use behalf_operator::live::Live;
+use behalf_operator::metrics::Metrics;
+use behalf_operator::reconcile;
+use behalf_operator::reconcile::queue::Next;
+use behalf_policy::bundle::{RefuseAllReason, Serve};
+use behalf_policy::feed::{Answer, Report};
+use behalf_policy::wire::FEED_PATH;
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::server::Call;
+use crate::world::{BUNDLE, CATALOG, IDENTITY, World, injected, key, pod, report, writes};
+
+const REVIEWS: &str = "POST /apis/authentication.k8s.io/v1/tokenreviews";
+const POD: &str = "/api/v1/namespaces/hr/pods/hr-1";
+const COUNTS: &str = "/api/v1/namespaces/hr/configmaps/behalf-counts-hr-tools";
+const CONFIGMAPS: &str = "/api/v1/namespaces/hr/configmaps";
+const STATUS: &str = "/apis/behalf.dev/v1alpha1/namespaces/hr/agentidentities/hr-tools/status";
+/// No test waits longer.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+fn account(namespace: &str, account: &str, pod: &str, uid: &str) -> Value {
+    json!({
+        "authenticated": true, "audiences": ["behalf.dev/feed"],
+        "user": {"username": format!("system:serviceaccount:{namespace}:{account}"), "uid": "u", "groups": [], "extra": {
+            "authentication.kubernetes.io/pod-name": [pod], "authentication.kubernetes.io/pod-uid": [uid]}},
+    })
+}
+
+/// A world in which the pod hr-1 runs behind Behalf, and its token is `good`.
+async fn world() -> World {
+    let world = World::new();
+    world.server.put(POD, injected("hr-1"));
+    world.settle().await;
+    let uid = world.server.get(POD).unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
+    world.server.review("good", account("hr", "hr-mcp", "hr-1", &uid));
+    world.server.review("operator", account("behalf-system", "behalf-operator", "behalf-operator-0", "u-9"));
+    world
+}
+
+struct Served {
+    feed: Feed,
+    changes: mpsc::Receiver<Change>,
+    stop: CancellationToken,
+}
+
+async fn served(world: &World) -> Served {
+    served_from(world, world.gather().await, Leadership::always())
+}
+
+fn served_from(world: &World, gather: Gather, leadership: Leadership) -> Served {
+    let (sender, changes) = mpsc::channel(64);
+    let stop = CancellationToken::new();
+    let document = watch::channel(None).1;
+    let feed = Feed {
+        tokens: Tokens::new(world.server.client()),
+        gather,
+        desk: Arc::clone(&world.desk),
+        board: Arc::new(Board::default()),
+        held: Held::new(16),
+        leadership: leadership.clone(),
+        relay: Arc::new(Relay::new(leadership, document, PathBuf::from("/nowhere"), "behalf-system")),
+        changes: Some(sender),
+        hold: Duration::from_millis(300),
+        namespace: "behalf-system".into(),
+        clock: Clock::System,
+        metrics: Arc::new(Metrics::default()),
+        stop: stop.clone(),
+    };
+    Served { feed, changes, stop }
+}
+
+fn request(path: &str, token: Option<&str>, body: impl Into<Bytes>) -> Request<Bytes> {
+    let mut builder = Request::builder().method(Method::POST).uri(path);
+    if let Some(token) = token {
+        builder = builder.header("authorization", format!("Bearer {token}"));
+    }
+    builder.body(body.into()).unwrap()
+}
+
+async fn send(feed: &Feed, request: Request<Bytes>) -> (StatusCode, Value) {
+    let response = tokio::time::timeout(DEADLINE, feed.handle(request)).await.unwrap();
+    (response.status(), serde_json::from_slice(response.body()).unwrap())
+}
+
+async fn ask(feed: &Feed, token: Option<&str>, body: &Value) -> (u16, String) {
+    let (status, answer) = send(feed, request(FEED_PATH, token, body.to_string())).await;
+    (status.as_u16(), answer["reason"].as_str().unwrap_or_default().to_owned())
+}
+
+fn digest(world: &World) -> String {
+    world.server.get(IDENTITY).unwrap()["status"]["bundle"]["digest"].as_str().unwrap().to_owned()
+}
+
+fn status(world: &World) -> Value {
+    world.server.get(IDENTITY).unwrap()["status"].clone()
+}
+
+#[tokio::test]
+async fn only_the_pods_own_token_for_the_feed_is_taken() {
+    let world = world().await;
+    let good =
+        account("hr", "hr-mcp", "hr-1", world.server.get(POD).unwrap()["metadata"]["uid"].as_str().unwrap());
+    let with = |change: fn(&mut Value)| {
+        let mut status = good.clone();
+        change(&mut status);
+        status
+    };
+    for (token, status) in [
+        ("not authenticated", with(|it| it["authenticated"] = json!(false))),
+        ("nothing said", with(|it| it["authenticated"] = json!(null))),
+        ("an error", with(|it| it["error"] = json!("expired"))),
+        ("other audience", with(|it| it["audiences"] = json!(["https://kubernetes.default.svc"]))),
+        ("no audience", with(|it| it["audiences"] = json!(null))),
+        ("a person", with(|it| it["user"]["username"] = json!("alice"))),
+        ("a node", with(|it| it["user"]["username"] = json!("system:node:n1"))),
+        ("no namespace", with(|it| it["user"]["username"] = json!("system:serviceaccount:hr-mcp"))),
+        ("not bound", with(|it| it["user"]["extra"] = json!({}))),
+        (
+            "two pods",
+            with(|it| it["user"]["extra"]["authentication.kubernetes.io/pod-uid"] = json!(["a", "b"])),
+        ),
+        (
+            "wrong uid",
+            with(|it| it["user"]["extra"]["authentication.kubernetes.io/pod-uid"] = json!(["other"])),
+        ),
+        (
+            "no such pod",
+            with(|it| it["user"]["extra"]["authentication.kubernetes.io/pod-name"] = json!(["hr-9"])),
+        ),
+        ("other namespace", with(|it| it["user"]["username"] = json!("system:serviceaccount:it:hr-mcp"))),
+        ("other account", with(|it| it["user"]["username"] = json!("system:serviceaccount:hr:default"))),
+    ] {
+        world.server.review(token, status);
+    }
+    let served = served(&world).await;
+    let body = report('a', 1, None, 0);
+    for (token, code, reason) in [
+        (None, 401, "TokenMissing"),
+        (Some(""), 401, "TokenMissing"),
+        (Some("unknown"), 401, "TokenNotAuthenticated"),
+        (Some("not authenticated"), 401, "TokenNotAuthenticated"),
+        (Some("nothing said"), 401, "TokenNotAuthenticated"),
+        (Some("an error"), 401, "TokenNotAuthenticated"),
+        (Some("other audience"), 401, "TokenAudience"),
+        (Some("no audience"), 401, "TokenAudience"),
+        (Some("a person"), 401, "TokenNotServiceAccount"),
+        (Some("a node"), 401, "TokenNotServiceAccount"),
+        (Some("no namespace"), 401, "TokenNotServiceAccount"),
+        (Some("not bound"), 403, "TokenNotBound"),
+        (Some("two pods"), 403, "TokenNotBound"),
+        (Some("wrong uid"), 403, "PodUnknown"),
+        (Some("no such pod"), 403, "PodUnknown"),
+        (Some("other namespace"), 403, "PodUnknown"),
+        (Some("other account"), 403, "PodAccount"),
+        (Some("operator"), 403, "PodUnknown"),
+        (Some("good"), 200, ""),
+    ] {
+        assert_eq!(ask(&served.feed, token, &body).await, (code, reason.to_owned()), "{token:?}");
+    }
+    let mut twice = request(FEED_PATH, Some("good"), body.to_string());
+    twice.headers_mut().append("authorization", "Bearer good".parse().unwrap());
+    assert_eq!(send(&served.feed, twice).await.0, StatusCode::UNAUTHORIZED);
+    let mut basic = request(FEED_PATH, None, body.to_string());
+    basic.headers_mut().append("authorization", "Basic good".parse().unwrap());
+    assert_eq!(send(&served.feed, basic).await.0, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_pod_that_slipped_in_gets_nothing() {
+    let bare = pod("hr-1");
+    let with = |change: fn(&mut Value)| {
+        let mut pod = injected("hr-1");
+        change(&mut pod);
+        pod
+    };
+    let of_another =
+        |it: &mut Value| it["spec"]["initContainers"][1]["args"] = json!(["run", "--identity=payroll"]);
+    let annotated = |it: &mut Value| it["spec"]["initContainers"] = json!([]);
+    for (object, reason) in [
+        (bare, "PodNotInjected"),
+        (with(annotated), "PodNotInjected"),
+        (with(of_another), "PodNotInjected"),
+        (with(|it| it["metadata"]["annotations"] = json!({})), "PodNotInjected"),
+        (with(|it| it["metadata"]["labels"] = json!({"app": "hr"})), "PodUnlabelled"),
+        (
+            with(|it| it["metadata"]["labels"]["behalf.dev/agent-identity"] = json!("payroll")),
+            "PodNotInjected",
+        ),
+        (with(|it| it["spec"]["serviceAccountName"] = json!("default")), "PodAccount"),
+        (with(|it| it["status"]["phase"] = json!("Failed")), "PodEnded"),
+    ] {
+        let world = world().await;
+        world.server.put(POD, object.clone());
+        let served = served(&world).await;
+        let answer = ask(&served.feed, Some("good"), &report('a', 1, None, 0)).await;
+        assert_eq!(answer, (403, reason.to_owned()), "{object}");
+    }
+}
+
+#[tokio::test]
+async fn another_identitys_account_is_refused_though_pod_and_token_agree() {
+    let world = world().await;
+    let mut pod = injected("hr-1");
+    pod["spec"]["serviceAccountName"] = json!("payroll");
+    world.server.put(POD, pod);
+    let uid = world.server.get(POD).unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
+    world.server.review("other", account("hr", "payroll", "hr-1", &uid));
+    let served = served(&world).await;
+    assert_eq!(ask(&served.feed, Some("other"), &report('a', 1, None, 0)).await, (403, "PodAccount".into()));
+}
+
+#[tokio::test]
+async fn what_is_no_report_is_refused_and_changes_nothing() {
+    let world = world().await;
+    let mut served = served(&world).await;
+    let good = report('a', 1, None, 5);
+    let with = |change: fn(&mut Value)| {
+        let mut report = good.clone();
+        change(&mut report);
+        report.to_string()
+    };
+    let large = vec![b' '; behalf_policy::feed::MAX_REPORT_BYTES + 1];
+    for (body, code, reason) in [
+        (String::new(), 400, "ReportMalformed"),
+        ("[]".into(), 400, "ReportMalformed"),
+        (with(|it| it["pod"] = json!("hr-2")), 400, "ReportMalformed"),
+        (with(|it| it["decisions"]["more"] = json!(1)), 400, "ReportMalformed"),
+        (with(|it| it["decisions"]["allowed"] = json!(-1)), 400, "ReportMalformed"),
+        (with(|it| it["format"] = json!(2)), 400, "ReportFormat"),
+        (with(|it| it["sequence"] = json!(0)), 400, "ReportOutOfBounds"),
+        (with(|it| it["boot"] = json!("../../etc")), 400, "ReportOutOfBounds"),
+        (with(|it| it["rejected"] = json!("a text of a caller's")), 400, "ReportOutOfBounds"),
+        (String::from_utf8(large).unwrap(), 413, "ReportTooLarge"),
+    ] {
+        let (status, answer) = send(&served.feed, request(FEED_PATH, Some("good"), body.clone())).await;
+        assert_eq!((status.as_u16(), &answer["reason"]), (code, &json!(reason)), "{body:.100}");
+    }
+    assert!(served.changes.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn other_paths_and_methods_lead_nowhere() {
+    let world = world().await;
+    let served = served(&world).await;
+    for (method, path, code) in [
+        (Method::GET, FEED_PATH, 405),
+        (Method::PUT, FEED_PATH, 405),
+        (Method::GET, RELAY_PATH, 405),
+        (Method::POST, "/", 404),
+        (Method::POST, "/v1/feed/", 404),
+        (Method::GET, "/metrics", 404),
+    ] {
+        let mut request = request(path, Some("good"), "{}");
+        *request.method_mut() = method;
+        assert_eq!(send(&served.feed, request).await.0.as_u16(), code, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_good_token_is_asked_for_once_and_an_api_server_that_is_away_refuses_nobody_for_good() {
+    let world = world().await;
+    let served = served(&world).await;
+    let reviews = || {
+        let calls = world.server.calls();
+        calls.iter().filter(|call| call.brief() == REVIEWS).cloned().collect::<Vec<Call>>()
+    };
+    reviews();
+    world.server.fail(Method::POST, "/apis/authentication.k8s.io/v1/tokenreviews", 500);
+    let body = report('a', 1, None, 0);
+    assert_eq!(ask(&served.feed, Some("good"), &body).await, (503, "TokenReviewUnavailable".into()));
+    assert_eq!(ask(&served.feed, Some("good"), &body).await.0, 200);
+    assert_eq!(ask(&served.feed, Some("good"), &body).await.0, 200);
+    let asked = reviews();
+    assert_eq!(asked.len(), 2);
+    assert!(asked.iter().all(|call| call.body["spec"]["audiences"] == json!(["behalf.dev/feed"])));
+}
+
+#[tokio::test]
+async fn whoever_runs_another_bundle_gets_the_newest_at_once() {
+    let world = world().await;
+    let served = served(&world).await;
+    for running in [None, Some("sha256:0000000000000000000000000000000000000000000000000000000000000000")] {
+        let body = report('a', 1, running, 0).to_string();
+        let (code, answer) = send(&served.feed, request(FEED_PATH, Some("good"), body)).await;
+        let answer: Answer = serde_json::from_value(answer).unwrap();
+        let text = serde_json::to_string(&answer.bundle.unwrap()).unwrap();
+        assert_eq!((code, world.keys.open(&text).unwrap().1), (StatusCode::OK, world.bundle()));
+    }
+}
+
+#[tokio::test]
+async fn whoever_runs_the_newest_is_held_until_the_time_is_up() {
+    let world = world().await;
+    let served = served(&world).await;
+    let (body, started) = (report('a', 1, Some(&digest(&world)), 0), tokio::time::Instant::now());
+    let (code, answer) = send(&served.feed, request(FEED_PATH, Some("good"), body.to_string())).await;
+    assert_eq!((code, answer), (StatusCode::OK, json!({"format": 1})));
+    assert!(started.elapsed() >= served.feed.hold);
+}
+
+#[tokio::test]
+async fn a_newer_request_of_the_pod_the_end_and_a_last_word_are_answered_at_once() {
+    let world = world().await;
+    let mut served = served(&world).await;
+    served.feed.hold = 2 * DEADLINE;
+    let waiting = |boot| {
+        let (feed, body) = (served.feed.clone(), report(boot, 1, Some(&digest(&world)), 0).to_string());
+        tokio::spawn(async move { feed.handle(request(FEED_PATH, Some("good"), body)).await })
+    };
+    let (first, mut second) = (waiting('a'), waiting('a'));
+    let ended = tokio::time::timeout(DEADLINE, async {
+        tokio::select! { it = first => it, it = &mut second => it }
+    });
+    assert_eq!(ended.await.unwrap().unwrap().body(), r#"{"format":1}"#);
+    let mut last = report('b', 2, None, 9);
+    last["ended"] = json!(true);
+    let (_, answer) = send(&served.feed, request(FEED_PATH, Some("good"), last.to_string())).await;
+    assert_eq!(answer, json!({"format": 1}), "even if it runs no bundle");
+    served.stop.cancel();
+    let body = report('a', 3, Some(&digest(&world)), 0).to_string();
+    assert_eq!(send(&served.feed, request(FEED_PATH, Some("good"), body)).await.1, json!({"format": 1}));
+}
+
+#[tokio::test]
+async fn a_change_is_answered_while_it_is_waited_for() {
+    let world = world().await;
+    let gather = live(&world).await;
+    let mut served = served_from(&world, gather.0.clone(), Leadership::always());
+    served.feed.hold = 2 * DEADLINE;
+    let (feed, body) = (served.feed.clone(), report('a', 1, Some(&digest(&world)), 0).to_string());
+    let waiting = tokio::spawn(async move { send(&feed, request(FEED_PATH, Some("good"), body)).await });
+    let mut catalog = world.server.get(CATALOG).unwrap();
+    catalog["spec"]["toolSets"][0]["tools"][0]["name"] = json!("directory.find");
+    world.server.put(CATALOG, catalog);
+    world.settle().await;
+    gather.1.replace(&world, &served.feed.board);
+    let (_, answer) = waiting.await.unwrap();
+    let answer: Answer = serde_json::from_value(answer).unwrap();
+    let text = serde_json::to_string(&answer.bundle.unwrap()).unwrap();
+    assert_eq!(world.keys.open(&text).unwrap().1, world.bundle());
+}
+
+/// Copies whose bundle a test replaces by hand.
+struct Hand(std::sync::Mutex<kube::runtime::reflector::store::Writer<k8s_openapi::api::core::v1::ConfigMap>>);
+
+impl Hand {
+    fn replace(&self, world: &World, board: &Board) {
+        use kube::runtime::watcher::Event;
+        let object: k8s_openapi::api::core::v1::ConfigMap =
+            serde_json::from_value(world.server.get(BUNDLE).unwrap()).unwrap();
+        self.0.lock().unwrap().apply_watcher_event(&Event::Apply(object.clone()));
+        let was = behalf_operator::kube_io::caches::Was { old: None, new: Some(Arc::new(object)) };
+        board.tell(&Change::Bundle(was));
+    }
+}
+
+async fn live(world: &World) -> (Gather, Hand) {
+    let (bundles, writer) = kube::runtime::reflector::store::store();
+    let caches = Caches { bundles, ..world.gather().await.caches().clone() };
+    let gather = Gather::new(world.server.client(), caches, Live::fixed(Arc::clone(&world.keys)));
+    let hand = Hand(std::sync::Mutex::new(writer));
+    hand.replace(world, &Board::default());
+    (gather, hand)
+}
+
+#[tokio::test]
+async fn more_than_may_wait_are_sent_away_but_heard() {
+    let world = world().await;
+    let mut served = served(&world).await;
+    served.feed.held = Held::new(0);
+    let answer = ask(&served.feed, Some("good"), &report('a', 1, None, 5)).await;
+    assert_eq!(answer, (503, "Busy".into()));
+    assert!(matches!(served.changes.recv().await, Some(Change::Learnt { .. })));
+}
+
+fn relayed(namespace: &str, report: &Value) -> Bytes {
+    let who = Reporter {
+        identity: (namespace.to_owned(), "hr-tools".to_owned()),
+        pod: "hr-1".to_owned(),
+        uid: "uid-1".to_owned(),
+    };
+    relay::print(&who, report.to_string().as_bytes()).unwrap()
+}
+
+#[tokio::test]
+async fn only_another_replica_relays_and_only_to_the_leader() {
+    let world = world().await;
+    let outsider = |name: &str, namespace: &str, account_name: &str| {
+        world.server.review(name, account(namespace, account_name, "p", "u"));
+    };
+    outsider("same name elsewhere", "hr", "behalf-operator");
+    outsider("another of the namespace", "behalf-system", "default");
+    let mut unbound = account("behalf-system", "behalf-operator", "p", "u");
+    unbound["user"]["extra"] = json!({});
+    world.server.review("unbound", unbound);
+    let mut served = served(&world).await;
+    let body = relayed("hr", &report('a', 1, None, 5));
+    for (token, code, reason) in [
+        (None, 401, "TokenMissing"),
+        (Some("unknown"), 401, "TokenNotAuthenticated"),
+        (Some("good"), 403, "NotReplica"),
+        (Some("same name elsewhere"), 403, "NotReplica"),
+        (Some("another of the namespace"), 403, "NotReplica"),
+        (Some("unbound"), 403, "NotReplica"),
+    ] {
+        let (status, answer) = send(&served.feed, request(RELAY_PATH, token, body.clone())).await;
+        assert_eq!((status.as_u16(), &answer["reason"]), (code, &json!(reason)), "{token:?}");
+    }
+    let unknown = String::from_utf8(body.to_vec()).unwrap().replacen("\"pod\"", "\"more\":1,\"pod\"", 1);
+    for (body, reason) in [
+        (Bytes::from_static(b"{}"), "ReportMalformed"),
+        (unknown.into(), "ReportMalformed"),
+        (relayed("", &report('a', 1, None, 5)), "ReportOutOfBounds"),
+        (relayed("hr", &report('a', 0, None, 5)), "ReportOutOfBounds"),
+        (relayed("hr", &json!({})), "ReportMalformed"),
+    ] {
+        let (status, answer) = send(&served.feed, request(RELAY_PATH, Some("operator"), body)).await;
+        assert_eq!((status.as_u16(), &answer["reason"]), (400, &json!(reason)));
+    }
+    assert!(served.changes.try_recv().is_err(), "none of it was taken");
+    let (status, _) = send(&served.feed, request(RELAY_PATH, Some("operator"), body.clone())).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(
+        matches!(served.changes.recv().await, Some(Change::Learnt { namespace, .. }) if namespace == "hr")
+    );
+    let follower = served_from(&world, world.gather().await, Leadership::never());
+    let (status, answer) = send(&follower.feed, request(RELAY_PATH, Some("operator"), body)).await;
+    assert_eq!((status.as_u16(), &answer["reason"]), (503, &json!("NotLeading")));
+}
+
+#[tokio::test]
+async fn a_follower_without_a_leader_drops_what_it_is_told_and_answers_all_the_same() {
+    let world = world().await;
+    let mut served = served_from(&world, world.gather().await, Leadership::never());
+    let mut last = report('a', 1, None, 5);
+    last["ended"] = json!(true);
+    assert_eq!(ask(&served.feed, Some("good"), &last).await.0, 200);
+    assert_eq!(ask(&served.feed, Some("good"), &report('b', 1, None, 5)).await.0, 200);
+    assert!(served.changes.try_recv().is_err());
+    assert!(world.desk.last("uid-1").is_none());
+}
+
+/// The pod says something, and the reconciler looks.
+async fn say(world: &World, report: &Value) -> (Next, Vec<Call>) {
+    let report: Report = serde_json::from_value(report.clone()).unwrap();
+    let uid = world.server.get(POD).unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
+    let who = Reporter { identity: ("hr".into(), "hr-tools".into()), pod: "hr-1".into(), uid };
+    world.desk.report(&who, report, &Clock::System.now(), tokio::time::Instant::now());
+    world.identity().await
+}
+
+#[tokio::test]
+async fn counts_are_stored_before_the_status_shows_them_and_not_at_every_call() {
+    let world = world().await;
+    let digest = digest(&world);
+    let (_, calls) = say(&world, &report('a', 1, Some(&digest), 5)).await;
+    let order: Vec<_> = writes(&calls).into_iter().filter(|it| !it.contains("events")).collect();
+    assert_eq!(order, [format!("POST {CONFIGMAPS}"), format!("PATCH {STATUS}")]);
+    assert_eq!(status(&world)["decisions"]["allowed"], 5);
+    assert_eq!(world.reason("Programmed"), "Programmed");
+    assert_eq!(status(&world)["bundle"]["programmedDigest"], json!(digest));
+    let stored = world.server.get(COUNTS).unwrap();
+    assert_eq!(stored["metadata"]["labels"]["app.kubernetes.io/component"], "counts");
+    assert!(stored["metadata"]["ownerReferences"].is_null());
+
+    let (next, calls) = say(&world, &report('a', 2, Some(&digest), 6)).await;
+    assert_eq!(writes(&calls), [""; 0], "counts that merely moved wait");
+    assert!(matches!(next, Next::After(pause) if pause <= Duration::from_secs(5)), "{next:?}");
+    let mut squatted = report('a', 3, Some(&digest), 7);
+    squatted["squatted"] = json!([15101]);
+    let (_, calls) = say(&world, &squatted).await;
+    assert_eq!(writes(&calls)[..2], [format!("PATCH {COUNTS}"), format!("PATCH {STATUS}")]);
+    assert_eq!(
+        calls.iter().find(|it| it.path == COUNTS).unwrap().query,
+        "&force=true&fieldManager=behalf%2Fcounts"
+    );
+    assert_eq!(
+        (status(&world)["decisions"]["allowed"].clone(), world.reason("Ready")),
+        (json!(7), "PortSquatted".into())
+    );
+    let (next, calls) = world.identity().await;
+    assert_eq!((next, writes(&calls)), (Next::AwaitChange, vec![]), "nothing at rest");
+}
+
+#[tokio::test]
+async fn counts_that_cannot_be_stored_are_not_shown_and_the_rest_of_the_status_is() {
+    let world = world().await;
+    world.server.fail(Method::POST, CONFIGMAPS, 403);
+    let (next, _) = say(&world, &report('a', 1, Some(&digest(&world)), 5)).await;
+    assert_eq!((next, world.reason("Programmed")), (Next::Retry, "Programmed".into()));
+    assert!(status(&world)["decisions"].is_null());
+    world.identity().await;
+    assert_eq!(status(&world)["decisions"]["allowed"], 5);
+}
+
+#[tokio::test]
+async fn a_new_leader_goes_on_from_what_is_stored_and_writes_nothing_at_first() {
+    let world = world().await;
+    let digest = digest(&world);
+    say(&world, &report('a', 1, Some(&digest), 5)).await;
+    let next =
+        World { desk: Arc::new(behalf_operator::feed::desk::Desk::new(Duration::from_secs(5))), ..world };
+    next.desk.begin(tokio::time::Instant::now());
+    let before = status(&next);
+    let (_, calls) = next.identity().await;
+    assert_eq!(writes(&calls), [""; 0], "nobody has told it anything yet");
+    assert!(calls.iter().any(|call| call.path == COUNTS && call.method == Method::GET));
+    assert_eq!(status(&next), before);
+    say(&next, &report('a', 2, Some(&digest), 5)).await;
+    assert_eq!(status(&next), before, "said again is not counted again");
+    say(&next, &report('b', 1, Some(&digest), 2)).await;
+    let decisions = status(&next)["decisions"].clone();
+    assert_eq!(
+        (&decisions["allowed"], &decisions["complete"]),
+        (&json!(7), &json!(false)),
+        "one boot went unsaid"
+    );
+}
+
+#[tokio::test]
+async fn two_writers_of_counts_do_not_undo_each_other() {
+    let world = world().await;
+    let digest = digest(&world);
+    say(&world, &report('a', 1, Some(&digest), 5)).await;
+    world.server.put(COUNTS, world.server.get(COUNTS).unwrap());
+    let mut ended = report('a', 2, Some(&digest), 8);
+    ended["ended"] = json!(true);
+    assert_eq!(say(&world, &ended).await.0, Next::Retry, "somebody wrote meanwhile");
+    world.identity().await;
+    assert_eq!(status(&world)["decisions"]["allowed"], 8);
+    world.server.remove(COUNTS);
+    assert_eq!(say(&world, &report('b', 1, Some(&digest), 1)).await.0, Next::Retry, "it is gone");
+    world.identity().await;
+    let decisions = status(&world)["decisions"].clone();
+    assert_eq!((&decisions["allowed"], &decisions["complete"]), (&json!(9), &json!(true)));
+}
+
+#[tokio::test]
+async fn a_status_seen_too_long_ago_is_not_written_over_a_newer_one() {
+    let world = world().await;
+    let context = world.context(world.gather().await);
+    world.server.put(IDENTITY, world.server.get(IDENTITY).unwrap());
+    let newer = world.server.get(IDENTITY).unwrap();
+    let uid = world.server.get(POD).unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
+    let who = Reporter { identity: ("hr".into(), "hr-tools".into()), pod: "hr-1".into(), uid };
+    let told = serde_json::from_value(report('a', 1, Some(&digest(&world)), 5)).unwrap();
+    world.desk.report(&who, told, &Clock::System.now(), tokio::time::Instant::now());
+    assert_eq!(reconcile::pass(&context, &key()).await, Next::Retry);
+    assert_eq!(world.server.get(IDENTITY).unwrap(), newer);
+}
+
+#[tokio::test]
+async fn every_bundle_says_how_the_feed_is_reached_and_follows_its_authorities() {
+    let world = World::new();
+    world.settle().await;
+    let feed = world.bundle().feed.unwrap();
+    assert_eq!(
+        (feed.origin.as_str(), feed.ca_bundle.as_str()),
+        ("https://behalf-feed.behalf-system.svc:443", "an authority")
+    );
+    let turn = |world: World, authorities| World { authorities, ..world };
+
+    let (before, world) = (world.bundle(), turn(world, "two authorities"));
+    assert!(writes(&world.identity().await.1).contains(&format!("PATCH {BUNDLE}")));
+    let after = world.bundle();
+    assert_eq!(
+        (after.feed.unwrap().ca_bundle.as_str(), after.serial),
+        ("two authorities", before.serial + 1)
+    );
+    assert_eq!(after.serve, before.serve);
+
+    world.server.remove(CATALOG);
+    world.settle().await;
+    let (before, world) = (world.bundle(), turn(world, "a newer one"));
+    assert!(matches!(before.serve, Serve::Policy(_)), "the last good one");
+    world.settle().await;
+    let after = world.bundle();
+    assert_eq!((after.serve, after.serial), (before.serve, before.serial + 1), "kept, and reachable");
+    assert_eq!(after.feed.unwrap().ca_bundle, "a newer one");
+
+    world.server.remove(IDENTITY);
+    world.settle().await;
+    let (before, world) = (world.bundle(), turn(world, "the newest"));
+    world.settle().await;
+    let after = world.bundle();
+    assert_eq!((after.feed.unwrap().ca_bundle.as_str(), after.serial), ("the newest", before.serial + 1));
+    assert!(matches!(after.serve, Serve::RefuseAll { reason: RefuseAllReason::IdentityDeleted }));
+    assert_eq!(world.identity().await.1.len(), 0, "and then silence");
+}
+
+#[tokio::test]
+async fn a_change_is_programmed_once_every_pod_says_so() {
+    let world = world().await;
+    let older = digest(&world);
+    say(&world, &report('a', 1, Some(&older), 0)).await;
+    assert_eq!(world.reason("Programmed"), "Programmed");
+    let mut catalog = world.server.get(CATALOG).unwrap();
+    catalog["spec"]["toolSets"][0]["tools"][0]["name"] = json!("directory.find");
+    world.server.put(CATALOG, catalog);
+    world.identity().await;
+    let newest = digest(&world);
+    assert_eq!(world.reason("Programmed"), "PodsBehind");
+    assert_eq!(status(&world)["bundle"]["programmedDigest"], json!(older));
+    assert_eq!(
+        (&status(&world)["pods"]["current"], &status(&world)["pods"]["stale"]),
+        (&json!(0), &json!(1))
+    );
+    let (_, calls) = say(&world, &report('a', 2, Some(&newest), 0)).await;
+    assert_eq!(world.reason("Programmed"), "Programmed");
+    assert_eq!(status(&world)["bundle"]["programmedDigest"], json!(newest));
+    assert!(writes(&calls).iter().filter(|it| it.contains("PATCH")).count() == 1, "{calls:?}");
+}
