@@ -4,8 +4,9 @@
 mod probe;
 mod readiness;
 
-use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use behalf_policy::wire::PROBE_PATH_PREFIX;
 use bytes::Bytes;
@@ -14,11 +15,12 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-pub use probe::{Prober, ProberError};
+pub use probe::{NoAnswer, Prober, ProberError};
 pub use readiness::{Block, Readiness};
 use tokio::net::TcpListener;
 
 use crate::bundle_source::Bundles;
+use crate::feed::Prover;
 use crate::metrics::Metrics;
 
 /// What the probe port answers from.
@@ -30,23 +32,25 @@ pub struct Probes {
     pub bundles: Bundles,
     /// The moved probes.
     pub prober: Prober,
+    /// Proves that it is this sidecar who answers.
+    pub prover: Arc<Prover>,
 }
 
 /// Serves the probe port until the process ends.
 pub async fn serve_probes(listener: TcpListener, probes: Arc<Probes>) {
-    serve(listener, move |request| {
+    serve(listener, move |request, peer| {
         let probes = Arc::clone(&probes);
-        async move { probes.answer(&request).await }
+        async move { probes.answer(&request, peer).await }
     })
     .await;
 }
 
 /// Serves the metrics port until the process ends.
 pub async fn serve_metrics(listener: TcpListener, metrics: Arc<Metrics>) {
-    serve(listener, move |request| {
+    serve(listener, move |request, _| {
         let metrics = Arc::clone(&metrics);
         async move {
-            match (request.method(), request.uri().path()) {
+            Ok(match (request.method(), request.uri().path()) {
                 (&Method::GET, "/metrics") => {
                     let mut response = text(StatusCode::OK, metrics.text());
                     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -54,28 +58,36 @@ pub async fn serve_metrics(listener: TcpListener, metrics: Arc<Metrics>) {
                     response
                 }
                 _ => text(StatusCode::NOT_FOUND, String::new()),
-            }
+            })
         }
     })
     .await;
 }
 
 impl Probes {
-    async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-        if request.method() != Method::GET {
-            return text(StatusCode::METHOD_NOT_ALLOWED, String::new());
+    async fn answer(
+        &self,
+        request: &Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Result<Response<Full<Bytes>>, NoAnswer> {
+        if let Some((status, proof)) = self.prover.answer(request, peer) {
+            return Ok(text(status, proof));
         }
-        match request.uri().path() {
+        if request.method() != Method::GET {
+            return Ok(text(StatusCode::METHOD_NOT_ALLOWED, String::new()));
+        }
+        Ok(match request.uri().path() {
             "/livez" => text(StatusCode::OK, "ok\n".to_owned()),
             "/readyz" => self.ready(),
             path => match path.strip_prefix(PROBE_PATH_PREFIX) {
-                Some(key) => text(self.prober.probe(key).await, String::new()),
+                Some(key) => text(self.prober.probe(key).await?, String::new()),
                 None => text(StatusCode::NOT_FOUND, String::new()),
             },
-        }
+        })
     }
 
-    /// A rejected bundle does not make the sidecar unready while it serves by an older one; it is named.
+    /// A rejected bundle does not make the sidecar unready while it serves by an older one; it is named, and so is what
+    /// the namespace denies, without a name of anybody.
     fn ready(&self) -> Response<Full<Bytes>> {
         let pending = self.readiness.pending();
         let mut body = String::new();
@@ -87,6 +99,11 @@ impl Probes {
         if let Some(error) = self.bundles.rejection() {
             body.push_str("BundleRejected: ");
             body.push_str(error.reason());
+            body.push('\n');
+        }
+        if let Some(active) = self.bundles.current().filter(|active| !active.bundle.deny.is_empty()) {
+            body.push_str("denied by namespace: ");
+            body.push_str(&active.bundle.deny.to_string());
             body.push('\n');
         }
         if pending.is_empty() {
@@ -109,27 +126,25 @@ fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
 
 async fn serve<A, F>(listener: TcpListener, answer: A)
 where
-    A: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Response<Full<Bytes>>> + Send + 'static,
+    A: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Result<Response<Full<Bytes>>, NoAnswer>> + Send + 'static,
 {
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
-                tokio::task::yield_now().await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
         };
         let answer = answer.clone();
         tokio::spawn(async move {
-            let service = service_fn(move |request| {
-                let answered = answer(request);
-                async move { Ok::<_, Infallible>(answered.await) }
-            });
+            // An error ends the connection without an answer.
+            let service = service_fn(move |request| answer(request, peer));
             let served = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(std::time::Duration::from_secs(10))
+                .header_read_timeout(Duration::from_secs(10))
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
             if let Err(error) = served {

@@ -1,38 +1,44 @@
 //! The composition root: chooses the parts, binds the sockets, and ends them in order.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::admin::{self, Block, Prober, ProberError, Probes, Readiness};
 use crate::audit::{Audit, AuditError};
-use crate::bundle_source::{BundleSource, Bundles, Expected};
+use crate::bundle_source::{BundleSource, Bundles, DenySource, Expected};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::drain::Drain;
 use crate::exchange::Exchanger;
+use crate::feed::{self, Facts, Feed, NoRandom, Prover};
 use crate::handles::Handles;
 use crate::inbound::{self, Inbound};
+use crate::listeners;
 use crate::metrics::Metrics;
 use crate::outbound::{self, Outbound};
 use crate::provider::Providers;
 use crate::provider::address::AddressPolicy;
 use crate::provider::dial::{DialError, Network};
 use crate::provider::http::HttpClient;
+use crate::sockets::{Socket, Tell};
 use crate::token::Verifier;
 
 /// Port of name servers.
 const DNS: u16 = 53;
+/// How much longer than the drain the last report may take.
+const LAST_REPORT: Duration = Duration::from_secs(2);
 
 /// Why the sidecar does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    /// A port is taken (`PortSquatted`) or an address is not ours.
-    #[error("PortSquatted: {socket} cannot listen on {address}")]
+    /// An address is not ours to listen on. One that is taken is no reason to end: see [`crate::sockets`].
+    #[error("{socket} cannot listen on {address}")]
     Bind {
         /// Which of our sockets.
         socket: &'static str,
@@ -42,9 +48,15 @@ pub enum AppError {
         #[source]
         source: std::io::Error,
     },
+    /// None of a socket's addresses is of a family that this machine has.
+    #[error("{0} has no address to listen on")]
+    NoAddress(&'static str),
     /// Records cannot be written.
     #[error(transparent)]
     Audit(#[from] AuditError),
+    /// There is no key for proofs.
+    #[error(transparent)]
+    NoRandom(#[from] NoRandom),
     /// The moved probes cannot be performed.
     #[error(transparent)]
     Probes(#[from] ProberError),
@@ -53,7 +65,7 @@ pub enum AppError {
     Network(#[from] DialError),
 }
 
-/// Where a running sidecar listens.
+/// Where a running sidecar listens: the first address of each socket.
 #[derive(Debug, Clone, Copy)]
 pub struct Addresses {
     /// For callers.
@@ -74,6 +86,7 @@ pub struct App {
     audit: Audit,
     handles: Handles,
     drain: Drain,
+    feed: Feed,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -86,6 +99,8 @@ impl std::fmt::Debug for App {
 impl App {
     /// Starts every part. `sink` gets the decision records.
     ///
+    /// A port of ours that somebody else holds keeps the sidecar unready and is told; it does not end it.
+    ///
     /// # Errors
     /// When a socket cannot be bound or a part cannot be set up; then nothing was served.
     pub async fn start(
@@ -93,60 +108,53 @@ impl App {
         sink: impl Write + Send + 'static,
         clock: Clock,
     ) -> Result<Self, AppError> {
-        let Config {
-            namespace,
-            identity,
-            pod_name: _,
-            pod_addresses,
-            bundle_dir,
-            bundle_keys,
-            nameservers,
-            cluster_domain,
-            probes,
-            inbound_address,
-            egress_address,
-            probe_address,
-            metrics_address,
-            drain_seconds: _,
-            allow_loopback_destinations,
-            log: _,
-        } = config;
         let readiness = Readiness::new();
         let starting = readiness.block("start");
         let metrics = Arc::new(Metrics::new());
-        let audit = Audit::start(sink, &namespace, &identity, clock.clone(), Arc::clone(&metrics))?;
+        let audit =
+            Audit::start(sink, &config.namespace, &config.identity, clock.clone(), Arc::clone(&metrics))?;
+        let prover = Arc::new(Prover::new(Arc::clone(&metrics))?);
+        let moved = Prober::new(&config.probes)?;
 
-        let inbound_socket = bind("inbound", inbound_address).await?;
-        let egress_socket = bind("egress", egress_address).await?;
-        let probe_socket = bind("probe", probe_address).await?;
-        let metrics_socket = bind("metrics", metrics_address).await?;
-        let addresses = Addresses {
-            inbound: local("inbound", inbound_address, &inbound_socket)?,
-            egress: local("egress", egress_address, &egress_socket)?,
-            probe: local("probe", probe_address, &probe_socket)?,
-            metrics: local("metrics", metrics_address, &metrics_socket)?,
-        };
+        let facts = Facts::new();
+        let tell = Tell { readiness: readiness.clone(), facts: facts.clone() };
+        let sockets = Sockets::bind(&config, &tell)?;
+        let addresses = sockets.addresses()?;
+        let ours = sockets.ports();
 
-        let reach = if allow_loopback_destinations {
+        let reach = if config.allow_loopback_destinations {
             AddressPolicy::local_run()
         } else {
-            AddressPolicy::cluster(pod_addresses)
+            AddressPolicy::cluster(config.pod_addresses)
         };
-        let nameservers = nameservers.into_iter().map(|ip| SocketAddr::new(ip, DNS)).collect();
-        let http = HttpClient::new(&Network::new(nameservers, cluster_domain, reach))?;
+        let nameservers = config.nameservers.into_iter().map(|ip| SocketAddr::new(ip, DNS)).collect();
+        let http = HttpClient::new(&Network::new(nameservers, config.cluster_domain, reach))?;
         let providers = Providers::new(http.clone(), Arc::clone(&metrics));
         let exchanger = Exchanger::new(providers.clone(), clock.clone(), Arc::clone(&metrics));
         let handles = Handles::new();
         let bundles = Bundles::empty();
 
-        let expected = Expected { namespace, identity, keys: bundle_keys };
+        let identity = config.identity.clone();
+        let expected =
+            Expected { namespace: config.namespace, identity: config.identity, keys: config.bundle_keys };
         let pending = readiness.block("bundle");
-        let mut source =
-            BundleSource::new(&bundle_dir, expected, bundles.clone(), Arc::clone(&metrics), pending);
+        let dir = &config.bundle_dir;
+        let mut source = BundleSource::new(dir, expected, bundles.clone(), Arc::clone(&metrics), pending);
+        let mut deny = DenySource::new(&config.deny_dir, &identity, source.intake());
+        deny.look().await;
         source.look().await;
 
         let drain = Drain::new();
         let verifier = Verifier::new(providers, Arc::clone(&metrics));
+        let feed = Feed::start(feed::Parts {
+            boot: audit.boot().to_owned(),
+            token_file: config.feed_token_file,
+            http: http.clone(),
+            intake: source.intake(),
+            facts: facts.clone(),
+            metrics: Arc::clone(&metrics),
+            prover: Arc::clone(&prover),
+        });
         let outbound =
             Outbound::new(bundles.clone(), handles.clone(), exchanger, http, audit.clone(), clock.clone());
         let inbound = Inbound::new(
@@ -157,16 +165,21 @@ impl App {
             handles.clone(),
             verifier,
         );
-        let probes = Probes { readiness: readiness.clone(), bundles, prober: Prober::new(&probes)? };
-        let tasks = vec![
+        let probes = Probes {
+            readiness: readiness.clone(),
+            bundles: bundles.clone(),
+            prober: moved,
+            prover: Arc::clone(&prover),
+        };
+        let mut tasks = vec![
             tokio::spawn(source.run()),
-            tokio::spawn(admin::serve_probes(probe_socket, Arc::new(probes))),
-            tokio::spawn(admin::serve_metrics(metrics_socket, metrics)),
-            tokio::spawn(outbound::serve(egress_socket, Arc::new(outbound))),
-            tokio::spawn(inbound::serve(inbound_socket, Arc::new(inbound), drain.watch())),
+            tokio::spawn(deny.run()),
+            tokio::spawn(feed::watch_credentials(facts.clone(), bundles)),
+            tokio::spawn(listeners::watch(facts, ours)),
         ];
+        tasks.extend(sockets.serve(inbound, outbound, probes, &metrics, &prover, &drain));
         drop(starting);
-        Ok(Self { addresses, readiness, audit, handles, drain, tasks })
+        Ok(Self { addresses, readiness, audit, handles, drain, feed, tasks })
     }
 
     /// How many handles could be redeemed now.
@@ -176,24 +189,110 @@ impl App {
     }
 
     /// Ends in order: not ready, nothing new accepted, open calls waited for up to `deadline`, records
-    /// written. The way out stays open until then, because open calls need it.
+    /// written, the last report sent. The way out stays open until then, because open calls need it.
     pub async fn drain(self, deadline: Duration) {
-        let Self { addresses: _, readiness, audit, handles: _, drain, tasks } = self;
+        let Self { addresses: _, readiness, audit, handles: _, drain, feed, tasks } = self;
+        let started = Instant::now();
         let _draining: Block = readiness.block("draining");
-        if !drain.drain(deadline).await {
+        let whole = drain.drain(deadline).await;
+        if !whole {
             tracing::warn!("calls were still open when the drain ended");
         }
         audit.flush().await;
+        feed.end(whole, deadline.saturating_sub(started.elapsed()).saturating_add(LAST_REPORT)).await;
         for task in tasks {
             task.abort();
         }
     }
 }
 
-async fn bind(socket: &'static str, address: SocketAddr) -> Result<TcpListener, AppError> {
-    TcpListener::bind(address).await.map_err(|source| AppError::Bind { socket, address, source })
+/// Our sockets by what they are for.
+struct Sockets {
+    inbound: Vec<Socket>,
+    egress: Vec<Socket>,
+    probe: Vec<Socket>,
+    metrics: Vec<Socket>,
 }
 
-fn local(socket: &'static str, address: SocketAddr, listener: &TcpListener) -> Result<SocketAddr, AppError> {
-    listener.local_addr().map_err(|source| AppError::Bind { socket, address, source })
+impl Sockets {
+    fn bind(config: &Config, tell: &Tell) -> Result<Self, AppError> {
+        Ok(Self {
+            inbound: bind("inbound", &config.inbound_addresses, tell)?,
+            egress: bind("egress", &config.egress_addresses, tell)?,
+            probe: bind("probe", &config.probe_addresses, tell)?,
+            metrics: bind("metrics", &config.metrics_addresses, tell)?,
+        })
+    }
+
+    fn addresses(&self) -> Result<Addresses, AppError> {
+        Ok(Addresses {
+            inbound: first("inbound", &self.inbound)?,
+            egress: first("egress", &self.egress)?,
+            probe: first("probe", &self.probe)?,
+            metrics: first("metrics", &self.metrics)?,
+        })
+    }
+
+    fn ports(&self) -> BTreeSet<u16> {
+        let all = [&self.inbound, &self.egress, &self.probe, &self.metrics];
+        all.into_iter().flatten().map(|socket| socket.address().port()).collect()
+    }
+
+    /// Serves each socket as soon as it is ours.
+    fn serve(
+        self,
+        inbound: Inbound,
+        outbound: Outbound,
+        probes: Probes,
+        metrics: &Arc<Metrics>,
+        prover: &Arc<Prover>,
+        drain: &Drain,
+    ) -> Vec<JoinHandle<()>> {
+        let (inbound, outbound, probes) = (Arc::new(inbound), Arc::new(outbound), Arc::new(probes));
+        let mut tasks = Vec::new();
+        for socket in self.probe {
+            let probes = Arc::clone(&probes);
+            tasks.push(tokio::spawn(async move {
+                admin::serve_probes(socket.listener().await, probes).await;
+            }));
+        }
+        for socket in self.metrics {
+            let metrics = Arc::clone(metrics);
+            tasks.push(tokio::spawn(async move {
+                admin::serve_metrics(socket.listener().await, metrics).await;
+            }));
+        }
+        for socket in self.egress {
+            let outbound = Arc::clone(&outbound);
+            tasks.push(tokio::spawn(async move {
+                outbound::serve(socket.listener().await, outbound).await;
+            }));
+        }
+        for socket in self.inbound {
+            let (inbound, prover) = (Arc::clone(&inbound), Arc::clone(prover));
+            let (mut draining, serving) = (drain.watch(), drain.watch());
+            tasks.push(tokio::spawn(async move {
+                let listener = tokio::select! {
+                    listener = socket.listener() => listener,
+                    () = draining.started() => return,
+                };
+                drop(draining);
+                inbound::serve(listener, inbound, prover, serving).await;
+            }));
+        }
+        tasks
+    }
+}
+
+fn bind(name: &'static str, addresses: &[SocketAddr], tell: &Tell) -> Result<Vec<Socket>, AppError> {
+    let mut sockets = Vec::new();
+    for address in addresses {
+        let bound = Socket::bind(name, *address, tell);
+        sockets.extend(bound.map_err(|source| AppError::Bind { socket: name, address: *address, source })?);
+    }
+    Ok(sockets)
+}
+
+fn first(name: &'static str, sockets: &[Socket]) -> Result<SocketAddr, AppError> {
+    sockets.first().map(Socket::address).ok_or(AppError::NoAddress(name))
 }

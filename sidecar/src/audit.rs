@@ -87,10 +87,11 @@ impl Audit {
         let mut salt = [0_u8; 32];
         aws_lc_rs::rand::fill(&mut boot).map_err(|_| AuditError::Start)?;
         aws_lc_rs::rand::fill(&mut salt).map_err(|_| AuditError::Start)?;
+        let counting = clock.clone();
         thread::Builder::new()
             .name("audit".to_owned())
             .spawn(move || {
-                if let Err(error) = write(receiver, sink, &metrics) {
+                if let Err(error) = write(receiver, sink, &metrics, &counting) {
                     tracing::error!(%error, "decision records can no longer be written");
                 }
             })
@@ -109,6 +110,12 @@ impl Audit {
     #[must_use]
     pub fn is_open(&self) -> bool {
         !self.0.queue.is_closed()
+    }
+
+    /// The random name of this start of the sidecar, which every record carries.
+    #[must_use]
+    pub fn boot(&self) -> &str {
+        &self.0.boot
     }
 
     /// A record of now, to be completed. Its sequence is set when it is written.
@@ -154,6 +161,27 @@ impl Audit {
         Ok(())
     }
 
+    /// Hands a record over from where nothing can be waited for. While there is a place it is handed over before this
+    /// returns, so that a [`Self::flush`] that follows writes it.
+    pub fn record_late(&self, record: Box<Record>) {
+        let message = match self.0.queue.try_send(Message::Record(record)) {
+            Ok(()) => return,
+            Err(mpsc::error::TrySendError::Full(message)) => message,
+            Err(mpsc::error::TrySendError::Closed(_)) => {
+                tracing::error!("a decision record was lost with its sink");
+                return;
+            }
+        };
+        // Without a runtime the process is ending, and its connections with it.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let queue = self.0.queue.clone();
+        runtime.spawn(async move {
+            if queue.send(message).await.is_err() {
+                tracing::error!("a decision record was lost with its sink");
+            }
+        });
+    }
+
     /// Waits for a place in the queue.
     ///
     /// # Errors
@@ -185,6 +213,7 @@ fn write(
     mut queue: mpsc::Receiver<Message>,
     sink: impl Write,
     metrics: &Metrics,
+    clock: &Clock,
 ) -> Result<(), std::io::Error> {
     let mut sink = std::io::BufWriter::new(sink);
     let mut sequence = 0_u64;
@@ -195,7 +224,7 @@ fn write(
                 record.sequence = sequence;
                 serde_json::to_writer(&mut sink, &record)?;
                 sink.write_all(b"\n")?;
-                metrics.decided(&record);
+                metrics.decided(&record, clock.now());
             }
             Message::Flush(done) => {
                 sink.flush()?;

@@ -1,14 +1,16 @@
-//! Where the bundle comes from: a directory that kubelet mounts the `ConfigMap` at.
+//! Where the bundle comes from, by two ways into one place: the directory that kubelet mounts the `ConfigMap` at, and the
+//! answers of the feed.
 //!
-//! A bundle is taken when a pinned key signed it, it is of this identity, it loads, and its serial does
-//! not go back. Whatever is wrong with a newer one, the last good one stays in memory; without any, every
-//! request is refused.
+//! By whichever way it came, a bundle is taken when a pinned key signed it, it is of this identity, it loads, and its
+//! serial does not go back. Whatever is wrong with a newer one, the last good one stays in memory; without any, every
+//! request is refused. Beside it stands the namespace's own deny list, which can only refuse.
 
 mod active;
+mod deny;
+mod directory;
+mod intake;
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub use active::{Active, Prepared};
 use arc_swap::ArcSwapOption;
@@ -16,13 +18,10 @@ use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use behalf_policy::bundle::signed::{self, PublicKey, SignedBundleError};
 use behalf_policy::bundle::{Bundle, LoadError};
-use behalf_policy::wire::BUNDLE_KEY;
-
-use crate::admin::Block;
-use crate::metrics::Metrics;
-
-/// How often the directory is looked at: kubelet swaps a symbolic link, which no file event tells.
-const PERIOD: Duration = Duration::from_secs(1);
+pub use deny::DenySource;
+pub use directory::BundleSource;
+pub use intake::{Intake, Offered};
+use tokio::sync::watch;
 
 /// Why a bundle was not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -67,6 +66,26 @@ impl BundleError {
     }
 }
 
+/// The way by which a bundle came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// The mounted `ConfigMap`.
+    Directory,
+    /// An answer of the operator's feed.
+    Feed,
+}
+
+impl Way {
+    /// Stable name, for logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Directory => "Directory",
+            Self::Feed => "Feed",
+        }
+    }
+}
+
 /// The bundle in use; a cheap clone sees every change.
 #[derive(Debug, Clone, Default)]
 pub struct Bundles(Arc<Slots>);
@@ -74,7 +93,9 @@ pub struct Bundles(Arc<Slots>);
 #[derive(Debug, Default)]
 struct Slots {
     active: ArcSwapOption<Active>,
-    rejection: ArcSwapOption<BundleError>,
+    /// At most one of each way, the latest last.
+    rejections: Mutex<Vec<(Way, Arc<BundleError>)>>,
+    changes: watch::Sender<()>,
 }
 
 impl Bundles {
@@ -93,16 +114,51 @@ impl Bundles {
     /// Why the newest bundle seen is not the one in use.
     #[must_use]
     pub fn rejection(&self) -> Option<Arc<BundleError>> {
-        self.0.rejection.load_full()
+        let rejections = self.0.rejections.lock().unwrap_or_else(PoisonError::into_inner);
+        rejections.last().map(|(_, error)| Arc::clone(error))
     }
 
+    /// Tells whenever another bundle is in use, or another reason why one is not.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.0.changes.subscribe()
+    }
+
+    /// Runs by another bundle from now on, which also ends what was wrong with others.
     fn take(&self, active: Active) {
         self.0.active.store(Some(Arc::new(active)));
-        self.0.rejection.store(None);
+        self.0.rejections.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.0.changes.send_replace(());
     }
 
-    fn reject(&self, error: BundleError) {
-        self.0.rejection.store(Some(Arc::new(error)));
+    /// Runs by the same bundle beside another deny list.
+    fn replace(&self, active: Active) {
+        self.0.active.store(Some(Arc::new(active)));
+    }
+
+    fn reject(&self, way: Way, error: BundleError) {
+        self.change_rejections(|rejections| {
+            rejections.retain(|(of, _)| *of != way);
+            rejections.push((way, Arc::new(error)));
+        });
+    }
+
+    /// What came by this way last is in order.
+    fn settle(&self, way: Way) {
+        self.change_rejections(|rejections| rejections.retain(|(of, _)| *of != way));
+    }
+
+    fn change_rejections(&self, change: impl FnOnce(&mut Vec<(Way, Arc<BundleError>)>)) {
+        let mut rejections = self.0.rejections.lock().unwrap_or_else(PoisonError::into_inner);
+        let named = |list: &Vec<(Way, Arc<BundleError>)>| list.last().map(|(_, error)| error.reason());
+        let before = named(&rejections);
+        change(&mut rejections);
+        let after = named(&rejections);
+        drop(rejections);
+        // The same reason again is no news: whoever waits for news would be woken by every retry of its own.
+        if before != after {
+            self.0.changes.send_replace(());
+        }
     }
 }
 
@@ -155,84 +211,4 @@ fn sha256(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
-}
-
-/// Looks at the file and swaps the bundle.
-pub struct BundleSource {
-    file: PathBuf,
-    expected: Expected,
-    bundles: Bundles,
-    metrics: Arc<Metrics>,
-    /// Held until the first bundle is taken.
-    pending: Option<Block>,
-    seen: Option<Mark>,
-}
-
-impl std::fmt::Debug for BundleSource {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("BundleSource").field("file", &self.file).finish_non_exhaustive()
-    }
-}
-
-/// What tells one state of the file from another. `None` stands for "no file".
-type Mark = Option<(u64, u64, SystemTime, u64)>;
-
-impl BundleSource {
-    /// A source that has not looked yet. `pending` keeps the sidecar unready until it found a bundle.
-    #[must_use]
-    pub fn new(
-        dir: &Path,
-        expected: Expected,
-        bundles: Bundles,
-        metrics: Arc<Metrics>,
-        pending: Block,
-    ) -> Self {
-        Self { file: dir.join(BUNDLE_KEY), expected, bundles, metrics, pending: Some(pending), seen: None }
-    }
-
-    /// Looks now and then for ever.
-    pub async fn run(mut self) {
-        let mut ticks = tokio::time::interval(PERIOD);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            self.look().await;
-        }
-    }
-
-    /// Looks once; reads the file only when it is not the one seen last.
-    pub async fn look(&mut self) {
-        let mark = mark(&self.file).await;
-        if self.seen == Some(mark) {
-            return;
-        }
-        // Bytes that change while they are read leave another mark for the next look.
-        self.seen = Some(mark);
-        let current = self.bundles.current();
-        let judged = match tokio::fs::read(&self.file).await {
-            Ok(bytes) => self.expected.judge(&bytes, current.as_deref()),
-            Err(_) => Err(BundleError::Unreadable),
-        };
-        match judged {
-            Ok(None) => {}
-            Ok(Some(active)) => {
-                let bundle = &active.bundle;
-                tracing::info!(serial = bundle.serial, digest = bundle.digest, "bundle taken");
-                self.metrics.bundle_taken(bundle.serial);
-                self.bundles.take(active);
-                self.pending = None;
-            }
-            Err(error) => {
-                tracing::error!(reason = error.reason(), %error, kept = current.is_some(), "BundleRejected");
-                self.metrics.bundle_rejected(error.reason());
-                self.bundles.reject(error);
-            }
-        }
-    }
-}
-
-async fn mark(file: &Path) -> Mark {
-    use std::os::unix::fs::MetadataExt as _;
-    let metadata = tokio::fs::metadata(file).await.ok()?;
-    Some((metadata.dev(), metadata.ino(), metadata.modified().ok()?, metadata.len()))
 }

@@ -1,7 +1,7 @@
 //! What the injector writes into the sidecar's arguments. Nothing else configures it but the bundle:
 //! admission pins these arguments, so that nobody in the pod's namespace can widen them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use behalf_policy::bundle::signed::PublicKey;
@@ -27,6 +27,12 @@ pub struct Config {
     /// Directory that holds the signed bundle
     #[arg(long, default_value = wire::BUNDLE_DIR)]
     pub bundle_dir: PathBuf,
+    /// Directory that holds the namespace's deny list, if there is one
+    #[arg(long, default_value = wire::DENY_DIR)]
+    pub deny_dir: PathBuf,
+    /// File of the token for the operator's feed
+    #[arg(long, default_value_os_t = PathBuf::from(wire::feed_token_file()))]
+    pub feed_token_file: PathBuf,
     /// Public key that may sign the bundle, as id=base64 (may be repeated)
     #[arg(long = "bundle-key", required = true, value_parser = parse_key)]
     pub bundle_keys: Vec<PublicKey>,
@@ -39,18 +45,18 @@ pub struct Config {
     /// Probes moved here from the pod's containers, as one JSON object
     #[arg(long, default_value = "{}", value_parser = parse_probes)]
     pub probes: ProbeTable,
-    /// Where inbound calls are taken
-    #[arg(long, default_value_t = any(wire::INBOUND_PORT))]
-    pub inbound_address: SocketAddr,
+    /// Where inbound calls are taken (may be repeated, as all addresses)
+    #[arg(long = "inbound-address", default_values_t = any(wire::INBOUND_PORT))]
+    pub inbound_addresses: Vec<SocketAddr>,
     /// Where the server finds its downstreams; loopback only
-    #[arg(long, default_value_t = loopback(wire::EGRESS_PORT), value_parser = parse_loopback)]
-    pub egress_address: SocketAddr,
+    #[arg(long = "egress-address", default_values_t = loopback(wire::EGRESS_PORT), value_parser = parse_loopback)]
+    pub egress_addresses: Vec<SocketAddr>,
     /// Where readiness and moved probes are answered
-    #[arg(long, default_value_t = any(wire::PROBE_PORT))]
-    pub probe_address: SocketAddr,
+    #[arg(long = "probe-address", default_values_t = any(wire::PROBE_PORT))]
+    pub probe_addresses: Vec<SocketAddr>,
     /// Where metrics are served
-    #[arg(long, default_value_t = any(wire::METRICS_PORT))]
-    pub metrics_address: SocketAddr,
+    #[arg(long = "metrics-address", default_values_t = any(wire::METRICS_PORT))]
+    pub metrics_addresses: Vec<SocketAddr>,
     /// Seconds that open calls get to end after SIGTERM
     #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u64).range(0..=600))]
     pub drain_seconds: u64,
@@ -66,12 +72,16 @@ pub struct Config {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProbeTable(pub Probes);
 
-fn any(port: u16) -> SocketAddr {
-    SocketAddr::from(([0, 0, 0, 0], port))
+fn any(port: u16) -> [SocketAddr; 2] {
+    both(Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED, port)
 }
 
-fn loopback(port: u16) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], port))
+fn loopback(port: u16) -> [SocketAddr; 2] {
+    both(Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST, port)
+}
+
+fn both(v4: Ipv4Addr, v6: Ipv6Addr, port: u16) -> [SocketAddr; 2] {
+    [(v4, port).into(), (v6, port).into()]
 }
 
 fn parse_key(text: &str) -> Result<PublicKey, String> {

@@ -1,9 +1,15 @@
 //! Metrics of the sidecar, in OpenMetrics text. Every label value comes from a closed enum of ours:
 //! never a name of a person, a tool, a path or an object.
 
+mod counts;
+
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::AtomicU64;
 
+use behalf_policy::bundle::Bundle;
+use behalf_policy::feed::Decisions;
+use behalf_policy::ids::{Scope, Timestamp};
 use behalf_policy::record::{Direction, Record};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -40,7 +46,6 @@ impl ExchangeOutcome {
     }
 }
 
-/// What became of a look at a bundle file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
     reason: &'static str,
@@ -69,6 +74,12 @@ pub struct Metrics {
     bundle_rejected: Family<ReasonLabel, Counter>,
     bundle_serial: Gauge<u64, AtomicU64>,
     bundle_stale: Gauge,
+    counts: counts::Counts,
+    deny_list_changes: Counter,
+    deny_list_entries: Gauge,
+    feed_reports: Family<OutcomeLabel, Counter>,
+    feed_connected: Gauge,
+    challenges: Family<OutcomeLabel, Counter>,
     inbound_seconds: Histogram,
     /// Inbound requests whose answer has not ended.
     pub open_requests: Gauge,
@@ -115,6 +126,20 @@ impl Metrics {
         let bundle_stale = Gauge::default();
         let help = "1 while the newest bundle seen was rejected and an older one is in use";
         registry.register("bundle_stale", help, bundle_stale.clone());
+        let deny_list_changes = Counter::default();
+        let help = "Changes of the namespace's deny list";
+        registry.register("deny_list_changes", help, deny_list_changes.clone());
+        let deny_list_entries = Gauge::default();
+        let help = "Lines by which the namespace's deny list refuses something";
+        registry.register("deny_list_entries", help, deny_list_entries.clone());
+        let feed_reports = Family::default();
+        registry.register("feed_reports", "Reports to the operator's feed", feed_reports.clone());
+        let feed_connected = Gauge::default();
+        let help = "1 while the last report to the operator's feed was answered";
+        registry.register("feed_connected", help, feed_connected.clone());
+        let challenges = Family::default();
+        let help = "Challenges to prove who answers on a port; they are no calls and leave no record";
+        registry.register("challenges", help, challenges.clone());
         let inbound_seconds = Histogram::new(SECONDS);
         let help = "Time from the head of a request to the head of its answer";
         registry.register_with_unit("inbound_duration", help, Unit::Seconds, inbound_seconds.clone());
@@ -130,6 +155,12 @@ impl Metrics {
             bundle_rejected,
             bundle_serial,
             bundle_stale,
+            counts: counts::Counts::default(),
+            deny_list_changes,
+            deny_list_entries,
+            feed_reports,
+            feed_connected,
+            challenges,
             inbound_seconds,
             open_requests,
         }
@@ -147,13 +178,20 @@ impl Metrics {
     }
 
     /// Counts a decision record. Called by the audit writer, so that counts and records agree.
-    pub fn decided(&self, record: &Record) {
+    pub fn decided(&self, record: &Record, now: Timestamp) {
+        self.counts.count(record, now);
         let direction = match record.direction {
             Direction::Inbound => "Inbound",
             Direction::Outbound => "Outbound",
         };
         let reason = record.reason.unwrap_or("");
         self.decisions.get_or_create(&DecisionLabels { direction, decision: record.decision, reason }).inc();
+    }
+
+    /// Inbound decisions since the start, and when a scope was last needed by a permitted call, to the hour.
+    #[must_use]
+    pub fn decisions(&self) -> (Decisions, BTreeMap<Scope, Timestamp>) {
+        self.counts.so_far()
     }
 
     /// Counts an exchange.
@@ -176,16 +214,42 @@ impl Metrics {
         self.token_cache.get_or_create(&OutcomeLabel { outcome: if hit { "Hit" } else { "Miss" } }).inc();
     }
 
+    /// Calls are judged by this bundle in a moment: what is counted by name is a name of it.
+    pub fn learn(&self, bundle: &Bundle) {
+        self.counts.learn(bundle);
+    }
+
     /// A bundle was taken.
     pub fn bundle_taken(&self, serial: u64) {
         self.bundle_serial.set(serial);
-        self.bundle_stale.set(0);
     }
 
     /// A bundle was not taken, for a closed reason.
     pub fn bundle_rejected(&self, reason: &'static str) {
         self.bundle_rejected.get_or_create(&ReasonLabel { reason }).inc();
-        self.bundle_stale.set(1);
+    }
+
+    /// Whether the newest bundle seen is another than the one in use.
+    pub fn bundle_stale(&self, stale: bool) {
+        self.bundle_stale.set(i64::from(stale));
+    }
+
+    /// The namespace's deny list is another, of so many entries.
+    pub fn deny_list_changed(&self, entries: usize) {
+        self.deny_list_changes.inc();
+        self.deny_list_entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
+    }
+
+    /// What became of a report: `Ok`, or a closed reason.
+    pub fn reported(&self, outcome: &'static str) {
+        self.feed_reports.get_or_create(&OutcomeLabel { outcome }).inc();
+        self.feed_connected.set(i64::from(outcome == "Ok"));
+    }
+
+    /// Counts a challenge, answered or not.
+    pub fn challenged(&self, answered: bool) {
+        let outcome = if answered { "Answered" } else { "TooMany" };
+        self.challenges.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
     /// How long the head of an answer took, seconds.

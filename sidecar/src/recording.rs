@@ -111,17 +111,17 @@ impl Recording {
     }
 
     /// To be run when the answer is cut after its head was recorded: one more record, of the same request.
-    pub(crate) fn on_cut(&self, reason: &'static str, status: u16) -> Box<dyn FnOnce() + Send> {
+    pub(crate) fn on_cut(&self, status: StatusCode) -> impl FnOnce(&'static str) + Send + use<> {
         let audit = self.audit.clone();
         let record = self.record.clone();
-        Box::new(move || {
+        move |reason| {
             if let Some(mut record) = record {
                 record.decision = "Refuse";
                 record.reason = Some(reason);
-                record.status = status;
-                spawn(audit, record);
+                record.status = status.as_u16();
+                audit.record_late(record);
             }
-        })
+        }
     }
 
     /// Hands the record over; the answer may go out afterwards.
@@ -145,18 +145,8 @@ impl Drop for Recording {
             Direction::Inbound => "ClientClosed",
             Direction::Outbound => "ServerClosed",
         }));
-        spawn(self.audit.clone(), record);
+        self.audit.record_late(record);
     }
-}
-
-fn spawn(audit: Audit, record: Box<Record>) {
-    // Without a runtime the process is ending, and its connections with it.
-    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-    runtime.spawn(async move {
-        if audit.record(*record).await.is_err() {
-            tracing::error!("a decision record was lost with its sink");
-        }
-    });
 }
 
 /// A verb for a record; one that we do not know is not repeated.

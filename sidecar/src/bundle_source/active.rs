@@ -2,6 +2,7 @@
 
 use behalf_policy::bundle::{Bundle, Policy};
 use behalf_policy::challenge;
+use behalf_policy::deny::DenyList;
 use bytes::Bytes;
 use http::HeaderValue;
 
@@ -17,7 +18,7 @@ pub struct Active {
 }
 
 /// Answers that depend on the bundle only.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Prepared {
     /// The protected-resource metadata document (RFC 9728).
     pub metadata: Bytes,
@@ -43,6 +44,12 @@ impl Active {
     pub fn new(bundle: Bundle) -> Result<Self, BundleError> {
         let prepared = bundle.policy().ok().map(prepare).transpose()?;
         Ok(Self { bundle, prepared })
+    }
+
+    /// The same bundle beside another deny list.
+    #[must_use]
+    pub fn with_deny(&self, deny: DenyList) -> Self {
+        Self { bundle: Bundle { deny, ..self.bundle.clone() }, prepared: self.prepared.clone() }
     }
 
     /// The policy with its prepared answers, unless the bundle refuses everything.

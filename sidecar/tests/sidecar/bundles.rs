@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::bundle::{Operator, document, publish_bytes};
+use crate::support::bundle::{Operator, document, publish_bytes, sealed_by};
 use crate::support::{Call, World, eventually};
 
 #[tokio::test]
@@ -137,5 +137,64 @@ async fn a_tombstone_refuses_everything_and_its_reason_is_told() {
         assert_eq!(world.last_record().await["bundleSerial"], serial);
     }
     assert!(world.server.seen().is_empty());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn two_key_rotations_under_a_sidecar_that_was_never_restarted() {
+    let (first, second, third) = (Operator::new(), Operator::new(), Operator::new());
+    // It was injected while the second key was on its way in.
+    let keys = vec![first.public_as("k1"), second.public_as("k2")];
+    let world = World::configured(|config| config.bundle_keys = keys).await;
+    let at = |serial| document(serial, &world.issuer, world.server.port);
+    let taken = async |serial: u64| {
+        let line = format!("behalf_sidecar_bundle_serial {serial}\n");
+        eventually("taken", async || world.metrics().await.contains(&line).then_some(())).await;
+        assert_eq!(world.ready().await, (200, "ready\n".to_owned()));
+    };
+    publish_bytes(&world.dir, &sealed_by(&[("k1", &first)], &at(1)));
+    taken(1).await;
+    publish_bytes(&world.dir, &sealed_by(&[("k1", &first), ("k2", &second)], &at(2)));
+    taken(2).await;
+    // The first key is dropped, a third one comes in: it is signed by every key that a running pod still needs.
+    publish_bytes(&world.dir, &sealed_by(&[("k3", &third), ("k2", &second)], &at(3)));
+    taken(3).await;
+    for (serial, signers) in [
+        (4, vec![("k3", &third)]),
+        // A key by the name of a pinned one, and a pinned key by another's name.
+        (5, vec![("k2", &third)]),
+        (6, vec![("k1", &second)]),
+        (7, vec![]),
+    ] {
+        publish_bytes(&world.dir, &sealed_by(&signers, &at(serial)));
+        eventually("rejected", async || {
+            let rejections = format!(
+                "behalf_sidecar_bundle_rejections_total{{reason=\"BundleUnsigned\"}} {}\n",
+                serial - 3
+            );
+            world.metrics().await.contains(&rejections).then_some(())
+        })
+        .await;
+        assert_eq!(world.send(Call::list().token(&world.alice())).await.status, 200);
+        assert_eq!(world.last_record().await["bundleSerial"], 3);
+    }
+    publish_bytes(&world.dir, &sealed_by(&[("k3", &third), ("k2", &second)], &at(8)));
+    taken(8).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn an_identity_that_was_made_anew_is_served_and_its_tombstone_cannot_come_back() {
+    let world = World::start().await;
+    let mut tombstone = document(2, &world.issuer, world.server.port);
+    tombstone["serve"] = json!({"type": "RefuseAll", "reason": "IdentityDeleted"});
+    world.publish(&tombstone).await;
+    assert_eq!(world.send(Call::list().token(&world.alice())).await.reason(), "IdentityDeleted");
+    // Generations start over with a new object; the serial does not.
+    world.publish(&document(3, &world.issuer, world.server.port)).await;
+    assert_eq!(world.send(Call::list().token(&world.alice())).await.status, 200);
+    world.operator.publish(&world.dir, &tombstone);
+    rejected(&world, "BundleSerialWentBack").await;
+    assert_eq!(world.send(Call::list().token(&world.alice())).await.status, 200);
     world.stop().await;
 }

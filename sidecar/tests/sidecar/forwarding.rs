@@ -1,7 +1,11 @@
 //! What reaches the server, and what comes back.
 
+use std::sync::{Arc, Mutex};
+
 use http_body_util::BodyExt as _;
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
 use crate::support::{Call, Reply, World, eventually};
 
@@ -214,4 +218,71 @@ async fn c4_notifications_and_answers_of_a_legacy_client_pass_authenticated() {
     assert_eq!(world.send(Call::message(&notification).token(&world.alice())).await.status, 202);
     assert_eq!(world.server.last().json(), notification);
     world.stop().await;
+}
+
+/// A server that answers every request with these bytes; says which requests came on which connection.
+async fn answering(bytes: String) -> (u16, Arc<Mutex<Vec<usize>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let requests = Arc::new(Mutex::new(Vec::new()));
+    let counts = Arc::clone(&requests);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (counts, bytes) = (Arc::clone(&counts), bytes.clone());
+            tokio::spawn(async move {
+                let number = {
+                    let mut counts = counts.lock().unwrap();
+                    counts.push(0);
+                    counts.len() - 1
+                };
+                let mut came = Vec::new();
+                while stream.read_buf(&mut came).await.is_ok_and(|n| n > 0) {
+                    // The one body of these tests ends with its object.
+                    if came.ends_with(b"}}") {
+                        came.clear();
+                        counts.lock().unwrap()[number] += 1;
+                        stream.write_all(bytes.as_bytes()).await.unwrap();
+                    }
+                }
+            });
+        }
+    });
+    (port, requests)
+}
+
+#[tokio::test]
+async fn d16_d17_a_server_whose_answer_has_two_readings_answers_nobody() {
+    let ok = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
+    for (answer, status, kept) in [
+        (format!("{ok}Content-Length: 2\r\n\r\n{{}}"), 200, true),
+        (
+            format!(
+                "HTTP/1.1 100 Continue\r\n\r\n{ok}Transfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n"
+            ),
+            200,
+            true,
+        ),
+        (
+            format!("{ok}Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n"),
+            502,
+            false,
+        ),
+        (format!("{ok}Content-Length: 2\r\nContent-Length: 2\r\n\r\n{{}}"), 502, false),
+        (format!("{ok}Content-Length: 2\r\n\r\n{{}}{ok}Content-Length: 5\r\n\r\nalice"), 502, false),
+        (format!("{ok}X: a\r\n b\r\nContent-Length: 2\r\n\r\n{{}}"), 502, false),
+        ("HTTP/1.1 200 OK\nContent-Length: 2\n\n{}".to_owned(), 502, false),
+        ("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n".to_owned(), 502, false),
+    ] {
+        let (port, requests) = answering(answer.clone()).await;
+        let world = World::with(|policy| policy["servers"][0]["port"] = port.into()).await;
+        let alice = world.alice();
+        for _ in 0..2 {
+            let got = world.send(Call::tool("directory.search").token(&alice)).await;
+            assert_eq!(got.status, status, "{answer:?}");
+            assert!(!String::from_utf8_lossy(&got.body).contains("alice"), "{answer:?}");
+        }
+        let requests = requests.lock().unwrap().clone();
+        assert_eq!(requests, if kept { vec![2] } else { vec![1, 1] }, "{answer:?}");
+        world.stop().await;
+    }
 }

@@ -2,12 +2,14 @@
 
 pub(crate) mod bundle;
 pub(crate) mod client;
+pub(crate) mod feed;
 pub(crate) mod issuer;
 pub(crate) mod server;
 pub(crate) mod tls;
 pub(crate) mod world;
 
 pub(crate) use client::{Answer, Call};
+pub(crate) use feed::Feed;
 pub(crate) use issuer::{Alg, Issuer};
 pub(crate) use server::{Reply, Server};
 pub(crate) use world::World;

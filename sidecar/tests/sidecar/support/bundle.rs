@@ -25,16 +25,28 @@ impl Operator {
         PublicKey { id: "k1".to_owned(), bytes: self.0.public_key().as_ref().try_into().unwrap() }
     }
 
+    /// The same key by another name.
+    pub(crate) fn public_as(&self, id: &str) -> PublicKey {
+        PublicKey { id: id.to_owned(), ..self.public() }
+    }
+
     /// The signed bytes of a document.
     pub(crate) fn seal(&self, document: &Value) -> Vec<u8> {
-        let sign = |input: &[u8]| vec![("k1".to_owned(), self.0.sign(input).as_ref().to_vec())];
-        serde_json::to_vec(&seal(document.to_string().as_bytes(), sign)).unwrap()
+        sealed_by(&[("k1", self)], document)
     }
 
     /// Writes the bundle as kubelet does: a new file in the place of the old one.
     pub(crate) fn publish(&self, dir: &Path, document: &Value) {
         publish_bytes(dir, &self.seal(document));
     }
+}
+
+/// The bytes of a document that several keys signed.
+pub(crate) fn sealed_by(signers: &[(&str, &Operator)], document: &Value) -> Vec<u8> {
+    let sign = |input: &[u8]| {
+        signers.iter().map(|(id, key)| ((*id).to_owned(), key.0.sign(input).as_ref().to_vec())).collect()
+    };
+    serde_json::to_vec(&seal(document.to_string().as_bytes(), sign)).unwrap()
 }
 
 pub(crate) fn publish_bytes(dir: &Path, bytes: &[u8]) {

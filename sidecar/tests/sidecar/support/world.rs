@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use behalf_policy::ids::Timestamp;
 use behalf_sidecar::app::App;
-use behalf_sidecar::clock::{Clock, ManualClock};
+use behalf_sidecar::clock::ManualClock;
 use behalf_sidecar::config::{Config, ProbeTable};
 use serde_json::Value;
 
 use super::bundle::{IDENTITY, NAMESPACE, Operator, SERVER, document};
-use super::{Alg, Answer, Call, Issuer, Server, eventually, issuer};
+use super::{Alg, Answer, Call, Feed, Issuer, Server, eventually, issuer};
 
 /// Where the sidecar writes its records.
 #[derive(Clone, Default)]
@@ -62,15 +62,46 @@ impl World {
         world
     }
 
+    /// Everything up, with a feed in the bundle.
+    pub(crate) async fn with_feed(feed: &Feed) -> Self {
+        let world = Self::without_bundle().await;
+        world.give_feed_token("feed-token-1");
+        world.publish(&feed.document(1, &world)).await;
+        world
+    }
+
+    /// Puts the token for the feed where kubelet would.
+    pub(crate) fn give_feed_token(&self, token: &str) {
+        let new = self.dir.join("feed-token-new");
+        std::fs::write(&new, token).unwrap();
+        std::fs::rename(&new, self.dir.join("feed-token")).unwrap();
+    }
+
+    /// Puts a key of the deny list where kubelet would; `None` takes it away.
+    pub(crate) fn deny(&self, key: &str, value: Option<&[u8]>) {
+        let dir = self.dir.join("deny");
+        std::fs::create_dir_all(&dir).unwrap();
+        let Some(value) = value else { return std::fs::remove_file(dir.join(key)).unwrap() };
+        std::fs::write(dir.join(".new"), value).unwrap();
+        std::fs::rename(dir.join(".new"), dir.join(key)).unwrap();
+    }
+
     /// No bundle yet.
     pub(crate) async fn without_bundle() -> Self {
+        Self::configured(|_| {}).await
+    }
+
+    /// No bundle yet, and other arguments than usual.
+    pub(crate) async fn configured(change: impl FnOnce(&mut Config)) -> Self {
         let issuer = Issuer::start().await;
         let server = Server::start().await;
         let operator = Operator::new();
         let dir = directory();
         let sink = Sink::default();
         let clock = ManualClock::at(Timestamp(issuer::now()));
-        let app = start(&operator, dir.clone(), sink.clone(), clock.clock()).await;
+        let mut config = config(&operator, dir.clone());
+        change(&mut config);
+        let app = App::start(config, sink.clone(), clock.clock()).await.unwrap();
         Self { issuer, server, operator, dir, app, clock, sink, sent: AtomicUsize::new(0) }
     }
 
@@ -178,9 +209,6 @@ pub(crate) fn directory() -> PathBuf {
     dir
 }
 
-pub(crate) async fn start(operator: &Operator, dir: PathBuf, sink: Sink, clock: Clock) -> App {
-    App::start(config(operator, dir), sink, clock).await.unwrap()
-}
 
 pub(crate) fn config(operator: &Operator, bundle_dir: PathBuf) -> Config {
     let any = "127.0.0.1:0".parse().unwrap();
@@ -189,15 +217,17 @@ pub(crate) fn config(operator: &Operator, bundle_dir: PathBuf) -> Config {
         identity: IDENTITY.to_owned(),
         pod_name: String::new(),
         pod_addresses: Vec::new(),
+        deny_dir: bundle_dir.join("deny"),
+        feed_token_file: bundle_dir.join("feed-token"),
         bundle_dir,
         bundle_keys: vec![operator.public()],
         nameservers: Vec::new(),
         cluster_domain: "cluster.local".to_owned(),
         probes: ProbeTable::default(),
-        inbound_address: any,
-        egress_address: any,
-        probe_address: any,
-        metrics_address: any,
+        inbound_addresses: vec![any],
+        egress_addresses: vec![any],
+        probe_addresses: vec![any],
+        metrics_addresses: vec![any],
         drain_seconds: 20,
         allow_loopback_destinations: true,
         log: "info".to_owned(),
