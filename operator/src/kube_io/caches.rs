@@ -8,8 +8,11 @@ use std::sync::Arc;
 use behalf_crds::names;
 use behalf_crds::v1alpha1::{AgentIdentity, IdentityProvider, ScopeCatalog};
 use behalf_plan::bundle_object;
+use behalf_plan::bypass::LABEL_SERVICE;
 use futures::StreamExt as _;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service, ServiceSpec};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::Api;
 use kube::core::DeserializeGuard;
 use kube::runtime::WatchStreamExt as _;
@@ -23,6 +26,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
+
+/// Annotations by which scrapers are told a port; the webhook warns of those that the packet rules close.
+const SCRAPERS: &str = "prometheus.io/";
 
 /// An `AgentIdentity`, or the metadata of one that cannot be read.
 pub type GuardedIdentity = DeserializeGuard<AgentIdentity>;
@@ -48,6 +54,17 @@ pub enum Change {
     Pod(Was<Pod>),
     /// A bundle.
     Bundle(Was<ConfigMap>),
+    /// A Service.
+    Service(Was<Service>),
+    /// Endpoints of a Service.
+    Slice(Was<EndpointSlice>),
+    /// Something was learnt of the pods of an identity that no object says: by a report of theirs or by a trial.
+    Learnt {
+        /// Namespace of the identity.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
 }
 
 /// An object before and after; at least one is there.
@@ -81,6 +98,10 @@ pub struct Caches {
     pub pods: Store<Pod>,
     /// Bundles.
     pub bundles: Store<ConfigMap>,
+    /// All Services, with selector, ports and the annotations of scrapers.
+    pub services: Store<Service>,
+    /// All endpoints of Services, with addresses, readiness and ports.
+    pub slices: Store<EndpointSlice>,
 }
 
 /// The ends at which [`Caches`] are filled.
@@ -91,6 +112,8 @@ pub struct Writers {
     namespaces: Writer<Namespace>,
     pods: Writer<Pod>,
     bundles: Writer<ConfigMap>,
+    services: Writer<Service>,
+    slices: Writer<EndpointSlice>,
 }
 
 impl Caches {
@@ -103,8 +126,10 @@ impl Caches {
         let (namespaces, to_namespaces) = store();
         let (pods, to_pods) = store();
         let (bundles, to_bundles) = store();
+        let (services, to_services) = store();
+        let (slices, to_slices) = store();
         (
-            Self { identities, catalogs, providers, namespaces, pods, bundles },
+            Self { identities, catalogs, providers, namespaces, pods, bundles, services, slices },
             Writers {
                 identities: to_identities,
                 catalogs: to_catalogs,
@@ -112,6 +137,8 @@ impl Caches {
                 namespaces: to_namespaces,
                 pods: to_pods,
                 bundles: to_bundles,
+                services: to_services,
+                slices: to_slices,
             },
         )
     }
@@ -121,13 +148,15 @@ impl Caches {
     /// # Errors
     /// A watch ended; the process is about to end too.
     pub async fn filled(&self) -> Result<(), WriterDropped> {
-        let Self { identities, catalogs, providers, namespaces, pods, bundles } = self;
+        let Self { identities, catalogs, providers, namespaces, pods, bundles, services, slices } = self;
         identities.wait_until_ready().await?;
         catalogs.wait_until_ready().await?;
         providers.wait_until_ready().await?;
         namespaces.wait_until_ready().await?;
         pods.wait_until_ready().await?;
-        bundles.wait_until_ready().await
+        bundles.wait_until_ready().await?;
+        services.wait_until_ready().await?;
+        slices.wait_until_ready().await
     }
 }
 
@@ -142,17 +171,45 @@ impl Writers {
         stop: &CancellationToken,
         tasks: &mut JoinSet<()>,
     ) {
-        let Self { identities, catalogs, providers, namespaces, pods, bundles } = self;
+        let Self { identities, catalogs, providers, namespaces, pods, bundles, services, slices } = self;
         let (all, labelled) = (Config::default(), Config::default().labels(names::LABEL_AGENT_IDENTITY));
         let ours = Config::default().labels(&bundle_object::selector());
         let watch =
             Watch { client: client.clone(), changes, metrics: Arc::clone(metrics), stop: stop.clone() };
-        tasks.spawn(watch.clone().run(all.clone(), identities, caches.identities.clone(), Change::Identity));
-        tasks.spawn(watch.clone().run(all.clone(), catalogs, caches.catalogs.clone(), Change::Catalog));
-        tasks.spawn(watch.clone().run(all.clone(), providers, caches.providers.clone(), Change::Provider));
-        tasks.spawn(watch.clone().run(all, namespaces, caches.namespaces.clone(), Change::Namespace));
-        tasks.spawn(watch.clone().run(labelled, pods, caches.pods.clone(), Change::Pod));
-        tasks.spawn(watch.run(ours, bundles, caches.bundles.clone(), Change::Bundle));
+        tasks.spawn(watch.clone().run(
+            all.clone(),
+            identities,
+            caches.identities.clone(),
+            Change::Identity,
+            whole,
+        ));
+        tasks.spawn(watch.clone().run(
+            all.clone(),
+            catalogs,
+            caches.catalogs.clone(),
+            Change::Catalog,
+            whole,
+        ));
+        tasks.spawn(watch.clone().run(
+            all.clone(),
+            providers,
+            caches.providers.clone(),
+            Change::Provider,
+            whole,
+        ));
+        tasks.spawn(watch.clone().run(
+            all.clone(),
+            namespaces,
+            caches.namespaces.clone(),
+            Change::Namespace,
+            whole,
+        ));
+        tasks.spawn(watch.clone().run(labelled, pods, caches.pods.clone(), Change::Pod, whole));
+        tasks.spawn(watch.clone().run(ours, bundles, caches.bundles.clone(), Change::Bundle, whole));
+        let services =
+            watch.clone().run(all.clone(), services, caches.services.clone(), Change::Service, trim_service);
+        tasks.spawn(services);
+        tasks.spawn(watch.run(all, slices, caches.slices.clone(), Change::Slice, trim_slice));
     }
 }
 
@@ -173,6 +230,7 @@ impl Watch {
         mut writer: Writer<K>,
         store: Store<K>,
         change: fn(Was<K>) -> Change,
+        trim: fn(&mut K),
     ) where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     {
@@ -187,7 +245,10 @@ impl Watch {
                 None => return,
                 Some(Ok(event)) => {
                     // Who owns which field is of no interest here and makes up half of an object.
-                    let event = event.modify(|object| object.managed_fields_mut().clear());
+                    let event = event.modify(|object| {
+                        object.managed_fields_mut().clear();
+                        trim(object);
+                    });
                     let word = update(&event, &mut writer, &store, change);
                     if let (Some(word), Some(changes)) = (word, &self.changes)
                         && changes.send(word).await.is_err()
@@ -201,6 +262,47 @@ impl Watch {
                 }
             }
         }
+    }
+}
+
+/// Objects of which everything is kept.
+fn whole<K>(_: &mut K) {}
+
+/// Of the Services of a whole cluster, what says whom they lead where.
+fn trim_service(service: &mut Service) {
+    service.metadata = identified(&service.metadata);
+    service.metadata.annotations = service.metadata.annotations.take().map(|mut annotations| {
+        annotations.retain(|key, _| key.starts_with(SCRAPERS));
+        annotations
+    });
+    let spec = service.spec.take().unwrap_or_default();
+    service.spec = Some(ServiceSpec { selector: spec.selector, ports: spec.ports, ..ServiceSpec::default() });
+    service.status = None;
+}
+
+/// Of the endpoints of a whole cluster, what says where a Service leads.
+fn trim_slice(slice: &mut EndpointSlice) {
+    slice.metadata = identified(&slice.metadata);
+    slice.metadata.annotations = None;
+    for endpoint in &mut slice.endpoints {
+        let Endpoint { addresses, conditions, target_ref, .. } = std::mem::take(endpoint);
+        *endpoint = Endpoint { addresses, conditions, target_ref, ..Endpoint::default() };
+    }
+}
+
+/// The metadata by which an object is found.
+fn identified(metadata: &ObjectMeta) -> ObjectMeta {
+    ObjectMeta {
+        name: metadata.name.clone(),
+        namespace: metadata.namespace.clone(),
+        labels: metadata.labels.as_ref().and_then(|labels| {
+            let (key, value) = labels.get_key_value(LABEL_SERVICE)?;
+            Some([(key.clone(), value.clone())].into())
+        }),
+        annotations: metadata.annotations.clone(),
+        uid: metadata.uid.clone(),
+        resource_version: metadata.resource_version.clone(),
+        ..ObjectMeta::default()
     }
 }
 

@@ -1,0 +1,501 @@
+//! Trials from outside against listeners of our own, and what becomes of what they find.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use behalf_operator::bypass::{Asker, Findings, Patience, Subject, Trials, trial};
+use behalf_operator::kube_io::caches::{Caches, Change, Was};
+use behalf_operator::live::Live;
+use behalf_operator::metrics::Metrics;
+use behalf_operator::reconcile;
+use behalf_operator::reconcile::triggers::{Key, keys};
+use behalf_operator::webhook::mutate::Mutate;
+use behalf_plan::bypass::{Answer, Trial};
+use behalf_policy::feed::{Listener, ProofKey, Protocol, Report, is_challenge, proof_message};
+use behalf_policy::wire::CHALLENGE_PATH_PREFIX;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::world::{IDENTITY, World, identity, key, pod, writes};
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const POD: &str = "/api/v1/namespaces/hr/pods/hr-1";
+const SERVICE: &str = "/api/v1/namespaces/hr/services/hr";
+const SLICE: &str = "/apis/discovery.k8s.io/v1/namespaces/hr/endpointslices/hr-a";
+/// No test waits longer.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+fn proof_key() -> ProofKey {
+    ProofKey::new("k".repeat(43))
+}
+
+/// What stands on a port.
+#[derive(Clone)]
+enum Stand {
+    /// A sidecar with this key.
+    Sidecar(ProofKey),
+    /// Answers this to everybody, and hangs up.
+    Says(Vec<u8>),
+    /// Says this before it was asked.
+    Greets(&'static [u8]),
+    /// Has somebody else answer, over a connection of its own.
+    Relays(SocketAddr),
+    /// Takes connections and says nothing.
+    Silent,
+    /// Takes connections and hangs up.
+    HangsUp,
+}
+
+async fn stand(address: IpAddr, stand: Stand) -> u16 {
+    let listener = TcpListener::bind((address, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        loop {
+            let (mut stream, peer) = listener.accept().await.unwrap();
+            match &stand {
+                Stand::Silent => held.push(stream),
+                Stand::HangsUp => drop(stream),
+                Stand::Greets(text) => {
+                    let _ = stream.write_all(text).await;
+                    held.push(stream);
+                }
+                Stand::Says(text) => {
+                    let _ = question(&mut stream).await;
+                    let _ = stream.write_all(text).await;
+                }
+                Stand::Sidecar(key) => {
+                    let asked = question(&mut stream).await;
+                    let _ = stream.write_all(&prove(&asked, key, peer)).await;
+                }
+                Stand::Relays(to) => {
+                    let asked = question(&mut stream).await;
+                    let mut other = TcpStream::connect(to).await.unwrap();
+                    other.write_all(&asked).await.unwrap();
+                    let mut answer = Vec::new();
+                    let _ = other.read_to_end(&mut answer).await;
+                    let _ = stream.write_all(&answer).await;
+                }
+            }
+        }
+    });
+    port
+}
+
+async fn question(stream: &mut TcpStream) -> Vec<u8> {
+    let mut asked = Vec::new();
+    while !asked.ends_with(b"\r\n\r\n") && stream.read_buf(&mut asked).await.unwrap_or(0) > 0 {}
+    asked
+}
+
+fn prove(asked: &[u8], key: &ProofKey, peer: SocketAddr) -> Vec<u8> {
+    let asked = std::str::from_utf8(asked).unwrap();
+    let target = asked.strip_prefix("GET ").unwrap().split(' ').next().unwrap();
+    let challenge = target.strip_prefix(CHALLENGE_PATH_PREFIX).unwrap();
+    assert!(is_challenge(challenge) && asked.contains("\r\nHost: "), "{asked}");
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose().as_bytes());
+    let tag = hmac::sign(&key, &proof_message(challenge, peer.ip(), peer.port()));
+    ok(&URL_SAFE_NO_PAD.encode(tag.as_ref()))
+}
+
+fn ok(body: &str) -> Vec<u8> {
+    format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+/// A port that nobody listens on, kept from others.
+fn nobody() -> (u16, TcpSocket) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((LOOPBACK, 0).into()).unwrap();
+    (socket.local_addr().unwrap().port(), socket)
+}
+
+fn subject(server_port: u16) -> Subject {
+    Subject {
+        namespace: "hr".into(),
+        identity: "hr-tools".into(),
+        pod: "hr-1".into(),
+        uid: "u1".into(),
+        addresses: [LOOPBACK].into(),
+        revision: None,
+        server_port,
+        extra_ports: [].into(),
+        boot: "b".repeat(22),
+        listeners: [].into(),
+        squatted: [].into(),
+        proof_key: Some(proof_key()),
+    }
+}
+
+fn asker(control_port: u16) -> Asker {
+    Asker::new(control_port, Patience::default())
+}
+
+async fn ask(port: u16) -> Answer {
+    asker(0).tcp((LOOPBACK, port).into(), &proof_key()).await.unwrap()
+}
+
+#[tokio::test]
+async fn only_a_proof_for_our_own_connection_is_behalfs_answer() {
+    let sidecar = stand(LOOPBACK, Stand::Sidecar(proof_key())).await;
+    assert_eq!(ask(sidecar).await, Answer::Behalf);
+    let other_key = Stand::Sidecar(ProofKey::new("l".repeat(43)));
+    let long = [b"HTTP/1.1 200 OK\r\nx: ".to_vec(), vec![b'a'; 1 << 20]].concat();
+    let proofless = "HTTP/1.1 404 Not Found\r\ncontent-length: 43\r\n\r\n".to_owned() + &"A".repeat(43);
+    let not_enough = ok(&"A".repeat(42));
+    for (stands, expected) in [
+        (Stand::Relays((LOOPBACK, sidecar).into()), Answer::OtherProof),
+        (other_key, Answer::OtherProof),
+        (Stand::Says(ok(&"A".repeat(43))), Answer::OtherProof),
+        (Stand::Says(ok(r#"{"jsonrpc":"2.0"}"#)), Answer::Other),
+        (Stand::Says(ok(&"not in base64url, but long enough for a proof".repeat(2))), Answer::Other),
+        (Stand::Says(not_enough), Answer::Other),
+        (Stand::Says(proofless.into_bytes()), Answer::Other),
+        (Stand::Says(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n".to_vec()), Answer::Other),
+        (Stand::Says(b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1/\r\n\r\n".to_vec()), Answer::Other),
+        (Stand::Says(b"HTTP/1.1 429 Too Many Requests\r\n\r\n".to_vec()), Answer::Busy),
+        (Stand::Says(long), Answer::Other),
+        (Stand::Greets(b"220 mail ready\r\n"), Answer::Other),
+        (Stand::HangsUp, Answer::Other),
+        (Stand::Silent, Answer::Silent),
+    ] {
+        let port = stand(LOOPBACK, stands).await;
+        assert_eq!(ask(port).await, expected);
+    }
+    let (port, _kept) = nobody();
+    assert_eq!(ask(port).await, Answer::Nothing);
+}
+
+#[tokio::test]
+async fn six_is_asked_like_four() {
+    let address: IpAddr = "::1".parse().unwrap();
+    let port = stand(address, Stand::Sidecar(proof_key())).await;
+    let answer = asker(0).tcp((address, port).into(), &proof_key()).await;
+    assert_eq!(answer, Some(Answer::Behalf));
+}
+
+async fn try_it(control: Stand, server: Stand) -> Trial {
+    let (control, server) = (stand(LOOPBACK, control).await, stand(LOOPBACK, server).await);
+    trial(&asker(control), &subject(server)).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_trial_says_who_answers_with_and_without_control() {
+    let sidecar = || Stand::Sidecar(proof_key());
+    for (control, server, expected, clean) in [
+        (sidecar(), sidecar(), (Answer::Behalf, Answer::Behalf), true),
+        (sidecar(), Stand::Says(ok("hello")), (Answer::Behalf, Answer::Other), false),
+        (Stand::Says(ok("hello")), sidecar(), (Answer::Other, Answer::Behalf), false),
+    ] {
+        let found = try_it(control, server).await;
+        let reached = &found.addresses[&LOOPBACK];
+        assert_eq!(((reached.control, reached.server), found.is_clean()), (expected, clean));
+        assert!(reached.open.is_empty());
+    }
+    let control = stand(LOOPBACK, sidecar()).await;
+    let (server, _kept) = nobody();
+    let found = trial(&asker(control), &subject(server)).await.unwrap();
+    assert_eq!(found.addresses[&LOOPBACK].server, Answer::Nothing);
+    assert!(found.is_clean(), "nothing answers, and the control shows that this means something");
+    let found = trial(&asker(server), &subject(control)).await.unwrap();
+    assert_eq!(found.addresses[&LOOPBACK].control, Answer::Nothing);
+    assert!(!found.is_clean());
+}
+
+#[tokio::test]
+async fn undeclared_listeners_have_to_be_closed() {
+    let control = stand(LOOPBACK, Stand::Sidecar(proof_key())).await;
+    let tcp = |port| Listener { protocol: Protocol::Tcp, port };
+    let udp = |port| Listener { protocol: Protocol::Udp, port };
+    let open = stand(LOOPBACK, Stand::Silent).await;
+    let talks = stand(LOOPBACK, Stand::Says(ok("metrics"))).await;
+    let declared = stand(LOOPBACK, Stand::Says(ok("metrics"))).await;
+    // A pod that was injected while the server had this port.
+    let ours = stand(LOOPBACK, Stand::Sidecar(proof_key())).await;
+    let (closed, _kept) = nobody();
+    let (quiet, answers) =
+        (UdpSocket::bind((LOOPBACK, 0)).await.unwrap(), UdpSocket::bind((LOOPBACK, 0)).await.unwrap());
+    let (quiet_port, answers_port) =
+        (quiet.local_addr().unwrap().port(), answers.local_addr().unwrap().port());
+    tokio::spawn(async move {
+        let mut asked = [0; 16];
+        loop {
+            let (_, from) = answers.recv_from(&mut asked).await.unwrap();
+            answers.send_to(b"!", from).await.unwrap();
+        }
+    });
+    let sctp = Listener { protocol: Protocol::Sctp, port: 3868 };
+    let listeners = [
+        tcp(open),
+        tcp(talks),
+        tcp(declared),
+        tcp(ours),
+        tcp(closed),
+        udp(quiet_port),
+        udp(answers_port),
+        sctp,
+    ];
+    let subject = Subject {
+        listeners: listeners.into_iter().chain([tcp(control)]).collect(),
+        extra_ports: [tcp(declared)].into(),
+        ..subject(control)
+    };
+    let found = trial(&asker(control), &subject).await.unwrap();
+    let expected = [tcp(open), tcp(talks), udp(answers_port)].into();
+    assert_eq!(found.addresses[&LOOPBACK].open, expected);
+    assert_eq!(found.untried, [sctp].into());
+    assert!(!found.is_clean());
+    drop(quiet);
+}
+
+#[tokio::test]
+async fn word_that_nobody_listens_shows_that_packets_get_through() {
+    let socket = UdpSocket::bind((LOOPBACK, 0)).await.unwrap();
+    let port = socket.local_addr().unwrap().port();
+    assert_eq!(asker(0).udp((LOOPBACK, port).into()).await, Some(false));
+    drop(socket);
+    assert_eq!(asker(0).udp((LOOPBACK, port).into()).await, Some(true));
+}
+
+#[tokio::test]
+async fn without_a_report_nothing_is_asked() {
+    let port = stand(LOOPBACK, Stand::Sidecar(proof_key())).await;
+    let subject = Subject { proof_key: None, ..subject(port) };
+    assert_eq!(trial(&asker(port), &subject).await, None);
+}
+
+fn injected() -> Value {
+    let mut pod = pod("hr-1");
+    pod["metadata"]["labels"]["app"] = json!("hr");
+    pod["metadata"]["annotations"] = json!({"behalf.dev/injected": "r1"});
+    pod["spec"]["initContainers"] = json!([{"name": "behalf-redirect"},
+        {"name": "behalf-sidecar", "restartPolicy": "Always", "args": ["run", "--identity=hr-tools"]}]);
+    pod["status"] =
+        json!({"phase": "Running", "podIP": LOOPBACK.to_string(), "podIPs": [{"ip": LOOPBACK.to_string()}]});
+    pod
+}
+
+fn report(sequence: u64, listeners: &Value) -> Arc<Report> {
+    let report = json!({
+        "format": 1, "boot": "b".repeat(22), "sequence": sequence, "ended": false, "bundle": null, "rejected": null,
+        "squatted": [], "listeners": listeners, "moreListeners": false, "credentialsMissing": [],
+        "decisions": {"allowed": 0, "denied": 0, "wouldDeny": 0, "tallies": []}, "scopesUsed": {},
+        "proofKey": "k".repeat(43),
+    });
+    Arc::new(Report::parse(report.to_string().as_bytes()).unwrap())
+}
+
+/// The identity with its server on `port`, and a pod that is there.
+fn world(port: u16) -> World {
+    let world = World::new();
+    let mut object = identity();
+    object["spec"]["servers"][0]["port"] = json!(port);
+    world.server.put(IDENTITY, object);
+    world.server.put(POD, injected());
+    world
+}
+
+/// Waits until what is learnt of the identity satisfies `enough`.
+async fn learn(changes: &mut mpsc::Receiver<Change>, enough: impl Fn() -> bool) {
+    let learnt = async {
+        while !enough() {
+            let Some(Change::Learnt { namespace, name }) = changes.recv().await else { panic!("no word") };
+            assert_eq!((namespace.as_str(), name.as_str()), ("hr", "hr-tools"));
+        }
+    };
+    tokio::time::timeout(DEADLINE, learnt).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_pod_is_tried_when_it_reports_and_again_when_its_listeners_change() {
+    let sidecar = stand(LOOPBACK, Stand::Sidecar(proof_key())).await;
+    let world = world(sidecar);
+    let gather = world.gather().await;
+    let findings = gather.findings().clone();
+    let uid = world.server.get(POD).unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
+    let told = Arc::new(Mutex::new(None::<Arc<Report>>));
+    let reports = {
+        let (told, uid) = (Arc::clone(&told), uid.clone());
+        move |asked: &str| told.lock().unwrap().clone().filter(|_| asked == uid)
+    };
+    let (sender, mut changes) = mpsc::channel(16);
+    let trials = Trials::new(gather.caches().clone(), reports, findings.clone(), asker(sidecar), sender);
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(trials.run(stop.clone()));
+    let context = world.context(gather);
+    let status = async |type_: &str| {
+        world.server.calls();
+        reconcile::pass(&context, &key()).await;
+        (world.reason(type_), writes(&world.server.calls()))
+    };
+
+    assert!(changes.recv().await.is_some(), "a pod that runs is news, though nothing is known of it");
+    assert_eq!(status("BypassClosed").await.0, "Pending");
+    *told.lock().unwrap() = Some(report(1, &json!([])));
+    learn(&mut changes, || findings.of(&uid).trial.is_some()).await;
+    assert_eq!(status("BypassClosed").await.0, "Closed");
+    // The copies here are not told of what was written, so what is at rest is seen with fresh ones.
+    let rest = world.context({
+        let fresh = world.gather().await;
+        fresh
+            .findings()
+            .replace([(uid.clone(), (("hr".into(), "hr-tools".into()), findings.of(&uid)))].into());
+        fresh
+    });
+    world.server.calls();
+    reconcile::pass(&rest, &key()).await;
+    assert_eq!(writes(&world.server.calls()), [""; 0], "at rest nothing is written");
+
+    let open = stand(LOOPBACK, Stand::Silent).await;
+    *told.lock().unwrap() = Some(report(2, &json!([{"protocol": "TCP", "port": open}])));
+    learn(&mut changes, || !findings.of(&uid).trial.is_some_and(|it| it.is_clean())).await;
+    assert_eq!(status("BypassClosed").await.0, "ListenerReachable");
+    assert_eq!(status("Ready").await.0, "BypassOpen");
+    stop.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_found_in_an_earlier_term_is_forgotten() {
+    let world = world(8000);
+    let gather = world.gather().await;
+    let findings = gather.findings().clone();
+    findings.replace([("gone".into(), (("hr".into(), "hr-tools".into()), Default::default()))].into());
+    let (sender, mut changes) = mpsc::channel(16);
+    let trials = Trials::new(gather.caches().clone(), |_: &str| None, findings.clone(), asker(0), sender);
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(trials.run(stop.clone()));
+    assert!(changes.recv().await.is_some());
+    stop.cancel();
+    running.await.unwrap();
+    let all = findings.replace([].into());
+    assert_eq!(all.len(), 1, "the pod that runs");
+    assert_eq!(findings.of("gone"), Default::default());
+}
+
+#[test]
+fn what_is_known_already_is_no_change() {
+    let findings = Findings::default();
+    let identity = ("hr".to_owned(), "hr-tools".to_owned());
+    let with = |trial| {
+        let standing = behalf_plan::bypass::Standing { told: None, trial };
+        [("u1".to_owned(), (identity.clone(), standing))].into()
+    };
+    assert_eq!(findings.replace(with(None)), [identity.clone()].into());
+    assert!(findings.replace(with(None)).is_empty());
+    assert_eq!(findings.replace(with(Some(Trial::default()))), [identity.clone()].into());
+    assert!(findings.replace(with(Some(Trial::default()))).is_empty());
+    assert_eq!(findings.replace([].into()), [identity.clone()].into());
+}
+
+fn service() -> Value {
+    json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "hr", "namespace": "hr"},
+        "spec": {"selector": {"app": "hr"}, "clusterIP": "10.96.0.7", "ports": [{"port": 80, "targetPort": 8000}, {"name": "m", "port": 9090}]}})
+}
+
+fn slice(service: &str, address: &str) -> Value {
+    json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": "hr-a", "namespace": "hr", "labels": {"kubernetes.io/service-name": service, "other": "x"}},
+        "ports": [{"name": "", "port": 8000, "protocol": "TCP"}],
+        "endpoints": [{"addresses": [address], "conditions": {"ready": true}, "nodeName": "n", "zone": "z",
+            "targetRef": {"kind": "Pod", "name": "stray"}}]})
+}
+
+#[tokio::test]
+async fn a_foreign_endpoint_is_seen_in_the_copies_which_hold_no_more_than_that_takes() {
+    let world = world(8000);
+    world.server.put(SERVICE, service());
+    world.server.put(SLICE, slice("hr", "10.0.0.9"));
+    let (_, _) = world.identity().await;
+    assert_eq!(
+        (world.reason("BypassClosed"), world.reason("Ready")),
+        ("ForeignEndpoint".into(), "BypassOpen".into())
+    );
+    let caches = world.gather().await.caches().clone();
+    let held = serde_json::to_value(&*caches.slices.state()[0]).unwrap();
+    let (labels, endpoint) = (&held["metadata"]["labels"], &held["endpoints"][0]);
+    assert_eq!(*labels, json!({"kubernetes.io/service-name": "hr"}));
+    assert_eq!((&endpoint["nodeName"], &endpoint["zone"]), (&Value::Null, &Value::Null));
+    assert_eq!(endpoint["targetRef"]["name"], "stray");
+    let held = serde_json::to_value(&*caches.services.state()[0]).unwrap();
+    assert_eq!(
+        (&held["spec"]["clusterIP"], &held["spec"]["selector"]),
+        (&Value::Null, &json!({"app": "hr"}))
+    );
+}
+
+fn was<K: serde::de::DeserializeOwned>(old: Option<Value>, new: Option<Value>) -> Was<K> {
+    let read = |it: Option<Value>| it.map(|it| Arc::new(serde_json::from_value(it).unwrap()));
+    Was { old: read(old), new: read(new) }
+}
+
+#[tokio::test]
+async fn services_and_endpoints_concern_the_identities_whose_pods_are_behind_them() {
+    let world = world(8000);
+    let none = [].into();
+    let ours: std::collections::BTreeSet<Key> = [key()].into();
+    let of_service = |caches: &Caches, old, new| keys(caches, &Change::Service(was(old, new)));
+    let of_slice = |caches: &Caches, old, new| keys(caches, &Change::Slice(was(old, new)));
+    let bare = world.gather().await.caches().clone();
+    let mut elsewhere = service();
+    elsewhere["metadata"]["namespace"] = json!("it");
+    let mut others = service();
+    others["spec"]["selector"] = json!({"app": "crm"});
+    assert_eq!(of_service(&bare, None, Some(service())), ours);
+    assert_eq!(of_service(&bare, Some(service()), None), ours);
+    assert_eq!(of_service(&bare, Some(service()), Some(service())), none, "nothing changed");
+    assert_eq!(of_service(&bare, Some(service()), Some(others.clone())), ours, "it was in front");
+    assert_eq!(of_service(&bare, None, Some(others)), none);
+    assert_eq!(of_service(&bare, None, Some(elsewhere)), none);
+    assert_eq!(of_slice(&bare, None, Some(slice("hr", "10.0.0.9"))), none, "nothing leads to our pods");
+    assert_eq!(of_slice(&bare, None, Some(slice("hr", "127.0.0.1"))), ours);
+    assert_eq!(of_slice(&bare, Some(slice("hr", "127.0.0.1")), None), ours);
+    world.server.put(SERVICE, service());
+    let held = world.gather().await.caches().clone();
+    assert_eq!(
+        of_slice(&held, None, Some(slice("hr", "10.0.0.9"))),
+        ours,
+        "of a Service that selects our pods"
+    );
+    assert_eq!(of_slice(&held, None, Some(slice("other", "10.0.0.9"))), none);
+    let same = slice("hr", "10.0.0.9");
+    assert_eq!(of_slice(&held, Some(same.clone()), Some(same)), none);
+    let learnt = Change::Learnt { namespace: "hr".into(), name: "hr-tools".into() };
+    assert_eq!(keys(&bare, &learnt), ours);
+}
+
+#[tokio::test]
+async fn the_webhook_warns_of_ports_that_services_of_the_namespace_target() {
+    let world = World::new();
+    world.server.put(SERVICE, service());
+    let mut other = service();
+    other["metadata"]["namespace"] = json!("it");
+    other["spec"]["ports"] = json!([{"port": 7070}]);
+    world.server.put("/api/v1/namespaces/it/services/hr", other);
+    world.settle().await;
+    let mut object = pod("p");
+    object["metadata"]["labels"]["app"] = json!("hr");
+    let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+        "uid": "u-1", "operation": "CREATE", "dryRun": false, "namespace": "hr", "name": "p", "userInfo": {},
+        "kind": {"group": "", "version": "v1", "kind": "Pod"},
+        "resource": {"group": "", "version": "v1", "resource": "pods"}, "object": object, "oldObject": null,
+    }});
+    let settings = Live::fixed(Arc::clone(&world.settings));
+    let webhook = Mutate::new(world.gather().await, settings, Arc::new(Metrics::default()));
+    let answer = webhook.review(review.to_string().as_bytes()).await.unwrap();
+    let answer: Value = serde_json::from_slice(&answer).unwrap();
+    let warnings = answer["response"]["warnings"].as_array().unwrap();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    let warning = warnings[0].as_str().unwrap();
+    assert!(warning.contains("port 9090/TCP (targeted by Service hr) is closed"), "{warning}");
+}
