@@ -82,6 +82,8 @@ async fn a_pod_concerns_the_identity_it_joins_or_joined_and_whose_account_it_tak
     let of = |old, new| keys(&caches, &Change::Pod(was(old, new)));
     let mut running = pod("p");
     running["status"] = json!({"phase": "Running", "podIP": "10.0.0.1"});
+    let mut moved_on = running.clone();
+    moved_on["status"]["podIP"] = json!("10.0.0.2");
     let mut ended = pod("p");
     ended["status"] = json!({"phase": "Failed"});
     let mut moved = pod("p");
@@ -90,7 +92,8 @@ async fn a_pod_concerns_the_identity_it_joins_or_joined_and_whose_account_it_tak
     thief["spec"]["serviceAccountName"] = json!("own");
     assert_eq!(of(None, Some(pod("p"))), set([key()]));
     assert_eq!(of(Some(pod("p")), None), set([key()]));
-    assert_eq!(of(Some(pod("p")), Some(running)), set([]), "most changes of a pod are none to us");
+    assert_eq!(of(Some(pod("p")), Some(running.clone())), set([key()]), "it can tell what it runs by");
+    assert_eq!(of(Some(running), Some(moved_on)), set([]), "most changes of a pod are none to us");
     assert_eq!(of(Some(pod("p")), Some(ended)), set([key()]));
     assert_eq!(of(Some(pod("p")), Some(moved)), set([key(), other()]));
     assert_eq!(of(None, Some(thief)), set([key(), other()]));
