@@ -28,12 +28,12 @@ use crate::certs::serving::{Serving, provider};
 use crate::certs::{Certificates, service_names};
 use crate::check;
 use crate::clock::{Clock, Monotonic};
+use crate::feed;
 use crate::feed::board::Board;
 use crate::feed::desk::Desk;
 use crate::feed::held::Held;
 use crate::feed::relay::{MAX_RELAY_BYTES, Relay};
 use crate::feed::server::{Feed, HOLD};
-use crate::feed;
 use crate::health::{Pending, Readiness};
 use crate::http_server::{Handler, Limits, Server, respond, text};
 use crate::kube_io::apply::Apply;
@@ -303,6 +303,7 @@ impl Parts {
         let server = server.with_limits(Limits { body: MAX_RELAY_BYTES, connections: FEED_CONNECTIONS });
         let namespace = &self.args.namespace;
         let (leadership, token) = (self.leadership.clone(), self.args.feed_token_file.clone());
+        let port = self.args.feed_address.port();
         let feed = Feed {
             tokens: Tokens::new(self.client.clone()),
             gather: self.gather.clone(),
@@ -310,7 +311,7 @@ impl Parts {
             board,
             held: Held::new(FEED_CONNECTIONS),
             leadership: leadership.clone(),
-            relay: Arc::new(Relay::new(leadership, certified.feed.clone(), token, namespace)),
+            relay: Arc::new(Relay::new(leadership, certified.feed.clone(), token, namespace, port)),
             changes,
             hold: HOLD,
             namespace: namespace.clone(),
@@ -332,7 +333,11 @@ impl Parts {
             certified.secrets.clone(),
             Arc::clone(&self.metrics),
         );
-        tasks.spawn(configuration.keep(certified.trusted.clone(), certified.installed.clone(), self.stop.clone()));
+        tasks.spawn(configuration.keep(
+            certified.trusted.clone(),
+            certified.installed.clone(),
+            self.stop.clone(),
+        ));
         let webhook = Webhook {
             mutate: Mutate::new(self.gather.clone(), self.settings.clone(), Arc::clone(&self.metrics)),
             readiness: self.readiness.clone(),

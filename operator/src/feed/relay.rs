@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use behalf_policy::bundle::document::FeedDocument;
 use behalf_policy::feed::{MAX_REPORT_BYTES, Report, ReportError};
-use behalf_policy::wire::FEED_PORT;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, StatusCode};
@@ -149,17 +148,19 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// To whoever leads, trusting the authorities of `feed`, with the token in the file `token`.
+    /// To whoever leads, on the port on which all replicas listen, trusting the authorities of `feed`, with the token in
+    /// the file `token`.
     #[must_use]
     pub fn new(
         leadership: Leadership,
         feed: watch::Receiver<Option<FeedDocument>>,
         token: PathBuf,
         system_namespace: &str,
+        port: u16,
     ) -> Self {
         let host = host(system_namespace);
         let places = Semaphore::new(PLACES);
-        Self { leadership, feed, token, host, port: FEED_PORT, places, open: Mutex::default() }
+        Self { leadership, feed, token, host, port, places, open: Mutex::default() }
     }
 
     /// Hands on a report.

@@ -1,5 +1,6 @@
 //! Whose token is it? The API server says (`TokenReview`); what it says is remembered for a moment.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -9,6 +10,7 @@ use kube::api::{Api, PostParams};
 use kube::{Client, Error};
 use moka::future::Cache;
 use moka::sync;
+use tokio::sync::Semaphore;
 
 /// A token that is good counts for so long without a further question.
 const GOOD: Duration = Duration::from_secs(60);
@@ -16,6 +18,8 @@ const GOOD: Duration = Duration::from_secs(60);
 const BAD: Duration = Duration::from_secs(1);
 /// Tokens that are remembered.
 const MOST: u64 = 100_000;
+/// Reviews at a time: whoever sends tokens that are none keeps the API server no busier than this.
+const REVIEWS: usize = 32;
 /// No token is longer, bytes.
 const MAX_TOKEN: usize = 16 * 1024;
 /// Start of the user name of every service account.
@@ -88,6 +92,7 @@ pub struct Tokens {
     api: Api<TokenReview>,
     good: Cache<[u8; 32], Bearer>,
     bad: sync::Cache<[u8; 32], TokenRefusal>,
+    places: Arc<Semaphore>,
 }
 
 impl Tokens {
@@ -98,6 +103,7 @@ impl Tokens {
             api: Api::all(client),
             good: Cache::builder().max_capacity(MOST).time_to_live(GOOD).build(),
             bad: sync::Cache::builder().max_capacity(MOST).time_to_live(BAD).build(),
+            places: Arc::new(Semaphore::new(REVIEWS)),
         }
     }
 
@@ -144,6 +150,8 @@ impl Tokens {
             audiences: Some(vec![FEED_AUDIENCE.to_owned()]),
         };
         let review = TokenReview { spec, ..TokenReview::default() };
+        // It is never closed.
+        let _place = self.places.acquire().await;
         Ok(self.api.create(&PostParams::default(), &review).await?.status.unwrap_or_default())
     }
 }

@@ -4,17 +4,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use behalf_operator::clock::Clock;
+use behalf_operator::certs::issue::{Lifetimes, Material};
+use behalf_operator::certs::serving::Serving;
+use behalf_operator::clock::{Clock, Monotonic};
 use behalf_operator::feed::RELAY_PATH;
 use behalf_operator::feed::board::Board;
 use behalf_operator::feed::caller::Reporter;
 use behalf_operator::feed::held::Held;
 use behalf_operator::feed::relay::{self, Relay};
 use behalf_operator::feed::server::Feed;
-use behalf_operator::http_server::Handler as _;
+use behalf_operator::http_server::{Handler as _, Limits, Server};
 use behalf_operator::kube_io::caches::{Caches, Change};
 use behalf_operator::kube_io::gather::Gather;
-use behalf_operator::kube_io::lease::Leadership;
+use behalf_operator::kube_io::lease::{Candidate, Election, Leadership};
 use behalf_operator::kube_io::tokens::Tokens;
 use behalf_operator::live::Live;
 use behalf_operator::metrics::Metrics;
@@ -80,7 +82,7 @@ fn served_from(world: &World, gather: Gather, leadership: Leadership) -> Served 
         board: Arc::new(Board::default()),
         held: Held::new(16),
         leadership: leadership.clone(),
-        relay: Arc::new(Relay::new(leadership, document, PathBuf::from("/nowhere"), "behalf-system")),
+        relay: Arc::new(Relay::new(leadership, document, PathBuf::from("/nowhere"), "behalf-system", 9)),
         changes: Some(sender),
         hold: Duration::from_millis(300),
         namespace: "behalf-system".into(),
@@ -460,6 +462,91 @@ async fn a_follower_without_a_leader_drops_what_it_is_told_and_answers_all_the_s
     assert_eq!(ask(&served.feed, Some("good"), &report('b', 1, None, 5)).await.0, 200);
     assert!(served.changes.try_recv().is_err());
     assert!(world.desk.last("uid-1").is_none());
+}
+
+/// A lease that says that the replica at 127.0.0.1 leads, seen by another.
+async fn follows(world: &World) -> (Election, Leadership) {
+    world.server.put(
+        "/apis/coordination.k8s.io/v1/namespaces/behalf-system/leases/behalf-operator",
+        json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": {"name": "behalf-operator", "namespace": "behalf-system"},
+            "spec": {"holderIdentity": "behalf-operator-1/127.0.0.1", "leaseDurationSeconds": 15}}),
+    );
+    let who = Candidate {
+        holder: "behalf-operator-0/127.0.0.2".into(),
+        candidate: false,
+        wall: Clock::System,
+        clock: Monotonic::System,
+    };
+    let metrics = Arc::new(Metrics::default());
+    let (mut election, leadership) = Election::new(world.server.client(), "behalf-system", who, metrics);
+    election.step().await;
+    (election, leadership)
+}
+
+/// Serves over TLS on loopback, with a certificate of its own; the port and the authority.
+async fn listen(feed: Feed, names: &[&str], stop: &CancellationToken) -> (u16, String) {
+    let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+    let material = Material::new(&names, "", Lifetimes::default(), Clock::System.date_time()).unwrap();
+    let serving = Arc::new(Serving::default());
+    serving.load(&material).unwrap();
+    let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let port = server.address().unwrap().port();
+    let server = server.with_tls(serving.server_config().unwrap());
+    tokio::spawn(
+        server
+            .with_limits(Limits { body: relay::MAX_RELAY_BYTES, connections: 16 })
+            .serve(feed, stop.clone()),
+    );
+    (port, material.authorities)
+}
+
+#[tokio::test]
+async fn what_a_follower_is_told_reaches_the_leader_and_nobody_else() {
+    let world = world().await;
+    let mut leader = served(&world).await;
+    let right = ["behalf-feed.behalf-system.svc"];
+    let (port, authorities) = listen(leader.feed.clone(), &right, &leader.stop).await;
+    let (other_port, other) =
+        listen(leader.feed.clone(), &["behalf-webhook.behalf-system.svc"], &leader.stop).await;
+    let (_election, leadership) = follows(&world).await;
+    assert!(!leadership.leads());
+    let token = std::env::temp_dir().join(format!("behalf-feed-token-{}", std::process::id()));
+    std::fs::write(&token, "operator\n").unwrap();
+    let follower = async |port, authorities: &str, token: &std::path::Path| {
+        let mut served = served_from(&world, world.gather().await, leadership.clone());
+        let document = behalf_operator::feed::document("behalf-system", authorities);
+        let document = watch::channel(Some(document)).1;
+        let relay = Relay::new(leadership.clone(), document, token.to_owned(), "behalf-system", port);
+        served.feed.relay = Arc::new(relay);
+        served.feed
+    };
+    let mut last = report('a', 7, None, 5);
+    last["ended"] = json!(true);
+    let nowhere = PathBuf::from("/nowhere");
+    for (port, authorities, token) in [
+        (port, other.as_str(), token.as_path()),
+        (other_port, other.as_str(), token.as_path()),
+        (port, "", token.as_path()),
+        (port, authorities.as_str(), nowhere.as_path()),
+        (9, authorities.as_str(), token.as_path()),
+    ] {
+        let follower = follower(port, authorities, token).await;
+        assert_eq!(ask(&follower, Some("good"), &last).await.0, 200, "the sidecar is answered all the same");
+        assert!(leader.changes.try_recv().is_err(), "{port} {token:?}");
+    }
+    let follower = follower(port, &authorities, &token).await;
+    for sequence in 1..=3 {
+        last["sequence"] = json!(sequence);
+        last["decisions"]["allowed"] = json!(sequence);
+        assert_eq!(ask(&follower, Some("good"), &last).await.0, 200);
+        let uid = world.server.get(POD).unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
+        assert_eq!(world.desk.last(&uid).unwrap().decisions.allowed, sequence, "a last word is waited for");
+    }
+    assert!(matches!(leader.changes.try_recv(), Ok(Change::Learnt { .. })));
+    world.server.review("operator", json!({"authenticated": false}));
+    leader.stop.cancel();
+    std::fs::remove_file(&token).unwrap();
 }
 
 /// The pod says something, and the reconciler looks.
