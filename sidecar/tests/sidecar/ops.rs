@@ -137,7 +137,7 @@ async fn a_probe_follows_redirects_within_the_pod_and_no_others() {
             "/relative" => "/bad",
             "/absolute" => {
                 return Some(
-                    Reply::new(301, "", "").header("location", &format!("http://127.0.0.1:{port}/good")),
+                    Reply::new(301, "", "").header("location", format!("http://127.0.0.1:{port}/good")),
                 );
             }
             "/away" => "http://192.0.2.1/good",

@@ -20,7 +20,7 @@ fn rendered() -> Vec<Value> {
     let path = root().join("charts/behalf/tests/snapshots/default.yaml");
     let text = std::fs::read_to_string(path).unwrap();
     let objects = text.split("\n---\n").map(|object| serde_saphyr::from_str::<Value>(object).unwrap());
-    objects.filter(|object| object.is_object()).collect()
+    objects.filter(Value::is_object).collect()
 }
 
 fn named<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
