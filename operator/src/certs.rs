@@ -89,7 +89,7 @@ pub struct Certificates {
 
 /// What is known between two looks at the Secret.
 #[derive(Debug, Default)]
-struct Known {
+pub struct Known {
     material: Option<Material>,
     /// The next authority, and since when the API server has trusted it.
     trusted: Option<(String, Duration)>,
@@ -135,7 +135,11 @@ impl Certificates {
         self.look(&mut Known::default()).await
     }
 
-    async fn look(&self, known: &mut Known) -> Result<(), CertificateError> {
+    /// The same, with what was known before: how long an authority has been trusted.
+    ///
+    /// # Errors
+    /// As [`Certificates::ensure`].
+    pub async fn look(&self, known: &mut Known) -> Result<(), CertificateError> {
         for _ in 0..ATTEMPTS {
             let found = self.secrets.get(&self.secret).await?;
             known.material = found.as_ref().and_then(|found| Material::from_data(&found.data).ok());

@@ -18,7 +18,7 @@ use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublic
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use behalf_policy::bundle::Document;
-use behalf_policy::bundle::signed::{self, PublicKey, SignedBundleError};
+use behalf_policy::bundle::signed::{self, PublicKey, SignedBundle, SignedBundleError};
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize as _, Zeroizing};
@@ -190,12 +190,14 @@ impl SigningKeys {
         signed::open(text.as_bytes(), &self.public_keys(), verify)
     }
 
-    /// Whether every key of the list signed this bundle: if not, some pod may not take it.
+    /// Whether every key of the list signed this bundle, and no other: else some pod may not take it, or one takes it by a
+    /// key that was dropped.
     #[must_use]
     pub fn all_signed(&self, text: &str) -> bool {
-        self.public_keys()
-            .iter()
-            .all(|key| signed::open(text.as_bytes(), std::slice::from_ref(key), verify).is_ok())
+        let signatures = serde_json::from_str::<SignedBundle>(text).map_or(0, |it| it.signatures.len());
+        let keys = self.public_keys();
+        signatures == keys.len()
+            && keys.iter().all(|key| signed::open(text.as_bytes(), std::slice::from_ref(key), verify).is_ok())
     }
 
     /// The public halves.
@@ -329,7 +331,10 @@ mod tests {
         let both = SigningKeys { keys: new.keys.into_iter().chain(old.keys).collect() };
         assert!(both.open(&one).is_ok());
         assert!(!both.all_signed(&one));
-        assert!(both.all_signed(&both.seal(&document(1)).unwrap()));
+        let twice = both.seal(&document(1)).unwrap();
+        assert!(both.all_signed(&twice));
+        let left = SigningKeys { keys: both.keys[..1].to_vec() };
+        assert!(left.open(&twice).is_ok() && !left.all_signed(&twice), "by a key that was dropped");
         assert_eq!(both.public_arguments().len(), 2);
     }
 

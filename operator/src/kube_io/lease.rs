@@ -174,8 +174,22 @@ struct State {
     /// When that was sent.
     renewed: Duration,
     /// What the record said when it was last seen to have changed, and when that was.
-    observed: Option<(LeaseSpec, Duration)>,
+    observed: Option<Observed>,
     failures: u32,
+}
+
+/// A version of the record. Not its times tell whether it was renewed, but that it was written at all.
+struct Observed {
+    version: Option<String>,
+    spec: LeaseSpec,
+    since: Duration,
+}
+
+impl Observed {
+    fn new(lease: &Lease, since: Duration) -> Self {
+        let version = lease.metadata.resource_version.clone();
+        Self { version, spec: lease.spec.clone().unwrap_or_default(), since }
+    }
 }
 
 /// Who keeps the Lease, and how.
@@ -279,19 +293,20 @@ impl Election {
 
     /// Looks at the record; whether it may be taken.
     fn observe(&mut self, found: &Lease) -> bool {
-        let (spec, now) = (found.spec.clone().unwrap_or_default(), self.now());
-        if self.state.observed.as_ref().is_none_or(|(seen, _)| *seen != spec) {
-            self.state.observed = Some((spec.clone(), now));
+        let now = self.now();
+        let version = &found.metadata.resource_version;
+        if self.state.observed.as_ref().is_none_or(|seen| seen.version != *version) {
+            self.state.observed = Some(Observed::new(found, now));
         }
-        let nobody = spec.holder_identity.as_deref().unwrap_or_default().is_empty();
-        nobody || self.stale(now)
+        let holder = found.spec.as_ref().and_then(|it| it.holder_identity.as_deref());
+        holder.unwrap_or_default().is_empty() || self.stale(now)
     }
 
     /// Whether the record stood still for the whole of its duration, by our clock.
     fn stale(&self, now: Duration) -> bool {
-        self.state.observed.as_ref().is_some_and(|(spec, since)| {
-            let said = spec.lease_duration_seconds.and_then(|it| u64::try_from(it).ok()).unwrap_or(0);
-            now.saturating_sub(*since) >= Duration::from_secs(said).clamp(DURATION, LONGEST_DURATION)
+        self.state.observed.as_ref().is_some_and(|seen| {
+            let said = seen.spec.lease_duration_seconds.and_then(|it| u64::try_from(it).ok()).unwrap_or(0);
+            now.saturating_sub(seen.since) >= Duration::from_secs(said).clamp(DURATION, LONGEST_DURATION)
         })
     }
 
@@ -331,7 +346,7 @@ impl Election {
     }
 
     fn renewed(&mut self, written: Lease, sent: Duration) {
-        self.state.observed = Some((written.spec.clone().unwrap_or_default(), self.now()));
+        self.state.observed = Some(Observed::new(&written, self.now()));
         (self.state.held, self.state.renewed) = (Some(written), sent);
         self.term.until.store(millis(sent + DEADLINE), Ordering::Release);
     }
@@ -383,7 +398,7 @@ impl Election {
             .observed
             .as_ref()
             .filter(|_| !self.stale(now))
-            .and_then(|(spec, _)| Leader::parse(spec.holder_identity.as_deref().unwrap_or_default()));
+            .and_then(|seen| Leader::parse(seen.spec.holder_identity.as_deref().unwrap_or_default()));
         self.metrics.leader.set(i64::from(leads));
         self.seen.send_if_modified(|seen| {
             let next = Seen { leads, leader };

@@ -1,15 +1,19 @@
 //! The serving certificate, from the Secret to a TLS handshake.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use behalf_operator::args::CheckArgs;
+use behalf_operator::certs::issue::Lifetimes;
 use behalf_operator::certs::serving::Serving;
-use behalf_operator::certs::{CertificateError, Certificates, service_names};
+use behalf_operator::certs::{CertificateError, Certificates, Known, service_names};
 use behalf_operator::check;
-use behalf_operator::clock::Clock;
+use behalf_operator::clock::{Clock, Monotonic};
 use behalf_operator::health::Readiness;
 use behalf_operator::http_server;
 use behalf_operator::kube_io::secrets::Secrets;
+use behalf_operator::kube_io::webhook_config::WebhookConfiguration;
 use behalf_operator::live::Live;
 use behalf_operator::metrics::Metrics;
 use behalf_operator::webhook::mutate::Mutate;
@@ -27,19 +31,32 @@ const SECRET: &str = "/api/v1/namespaces/behalf-system/secrets/behalf-webhook-ce
 const SECRETS: &str = "/api/v1/namespaces/behalf-system/secrets";
 const DAY: i64 = 86_400;
 
-/// One replica.
+/// One replica. It knows nothing of the webhook configuration.
 fn replica(server: &Server, now: i64) -> (Certificates, watch::Receiver<Option<String>>) {
+    let (certificates, trusted, _) = informed(server, now);
+    (certificates, trusted)
+}
+
+/// One replica, and the end at which it is told what the API server trusts.
+fn informed(
+    server: &Server,
+    now: i64,
+) -> (Certificates, watch::Receiver<Option<String>>, watch::Sender<Option<String>>) {
     let (authorities, trusted) = watch::channel(None);
+    let (installed, read_back) = watch::channel(None);
     let certificates = Certificates {
         secrets: Secrets::new(server.client(), "behalf-system", "test"),
         secret: "behalf-webhook-certs".into(),
         names: service_names("behalf-webhook", "behalf-system", "cluster.local"),
+        life: Lifetimes::default(),
         clock: Clock::Fixed(Timestamp::from_second(now).unwrap()),
+        monotonic: Monotonic::System,
         serving: Arc::new(Serving::default()),
         authorities,
+        installed: read_back,
         metrics: Arc::new(Metrics::default()),
     };
-    (certificates, trusted)
+    (certificates, trusted, installed)
 }
 
 fn now() -> i64 {
@@ -87,7 +104,7 @@ async fn who_comes_second_takes_what_the_first_one_wrote() {
     late.ensure().await.unwrap();
     let calls: Vec<_> = server.calls().iter().map(crate::server::Call::brief).collect();
     let (get, put) = (format!("GET {SECRET}"), format!("PUT {SECRET}"));
-    assert_eq!(calls[calls.len() - 4..], [get.clone(), put.clone(), get, put]);
+    assert_eq!(calls[calls.len() - 5..], [get.clone(), put.clone(), get.clone(), put, get]);
 }
 
 #[tokio::test]
@@ -113,12 +130,176 @@ async fn what_is_not_stored_is_not_served() {
         assert!(matches!(replica.ensure().await, Err(CertificateError::Secret(_))));
         assert!(trusted.borrow().is_none());
     }
-    for _ in 0..5 {
+    for _ in 0..8 {
         server.fail(Method::POST, SECRETS, 409);
     }
     let (replica, trusted) = replica(&server, now());
     assert!(matches!(replica.ensure().await, Err(CertificateError::Contended)));
     assert!(trusted.borrow().is_none());
+}
+
+/// The webhook of one replica, as the API server reaches it.
+struct Webhooks {
+    world: World,
+    stop: CancellationToken,
+    tasks: tokio::task::JoinSet<()>,
+}
+
+impl Webhooks {
+    async fn new() -> Self {
+        let world = World::new();
+        world.settle().await;
+        Self { world, stop: CancellationToken::new(), tasks: tokio::task::JoinSet::new() }
+    }
+
+    async fn serve(&mut self, certificates: &Certificates) -> SocketAddr {
+        let metrics = Arc::new(Metrics::default());
+        let settings = Live::fixed(Arc::clone(&self.world.settings));
+        let webhook = Webhook {
+            mutate: Mutate::new(self.world.gather().await, settings, Arc::clone(&metrics)),
+            readiness: Readiness::default(),
+            metrics,
+        };
+        let server = http_server::Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = server.address().unwrap();
+        let server = server.with_tls(certificates.serving.server_config().unwrap());
+        self.tasks.spawn(server.serve(webhook, self.stop.clone()));
+        address
+    }
+
+    /// Whether the API server, trusting what the webhook configuration says, gets through to all of them.
+    async fn reached(&self, addresses: &[SocketAddr]) -> bool {
+        for address in addresses {
+            let args = CheckArgs {
+                namespace: "behalf-system".into(),
+                webhook_service: "behalf-webhook".into(),
+                webhook_address: Some(*address),
+                webhook_configuration: "behalf-injector".into(),
+                wait_seconds: 0,
+            };
+            if !check::check(&args, self.world.server.client()).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn end(mut self) {
+        self.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// A replica whose sense of how long something has been so is set by hand.
+fn patient(
+    server: &Server,
+) -> (Certificates, watch::Receiver<Option<String>>, watch::Sender<Option<String>>, Arc<AtomicU64>) {
+    let (mut certificates, trusted, installed) = informed(server, now());
+    let clock = Arc::new(AtomicU64::new(0));
+    certificates.monotonic = Monotonic::Manual(Arc::clone(&clock));
+    (certificates, trusted, installed, clock)
+}
+
+#[tokio::test]
+async fn an_authority_is_rolled_over_without_a_failed_admission() {
+    let mut webhooks = Webhooks::new().await;
+    let server = webhooks.world.server.clone();
+    // Made ten months ago: it has two months left, its certificate none.
+    let (first, trusted) = replica(&server, now() - 300 * DAY);
+    first.ensure().await.unwrap();
+    install(&server, &trusted.borrow().clone().unwrap());
+    let (a, trusted, installed, clock) = patient(&server);
+    let (b, _, _, _) = patient(&server);
+    let (mut known, mut of_b) = (Known::default(), Known::default());
+    let both = [webhooks.serve(&a).await, webhooks.serve(&b).await];
+    a.look(&mut known).await.unwrap();
+    b.look(&mut of_b).await.unwrap();
+    let staged = trusted.borrow().clone().unwrap();
+    assert_eq!(staged.matches("BEGIN CERTIFICATE").count(), 2, "the next authority is announced");
+    assert!(webhooks.reached(&both).await, "and nobody needs to trust it yet");
+    let served = |server: &Server| server.get(SECRET).unwrap()["data"]["tls.crt"].clone();
+    let (before, settle) = (served(&server), u64::try_from(a.life.settle().whole_milliseconds()).unwrap());
+    // For how long ever the API server does not trust it.
+    clock.fetch_add(10 * settle, Ordering::Release);
+    a.look(&mut known).await.unwrap();
+    installed.send(Some(before.to_string())).unwrap();
+    clock.fetch_add(10 * settle, Ordering::Release);
+    a.look(&mut known).await.unwrap();
+    assert_eq!(served(&server), before);
+    install(&server, &staged);
+    installed.send(Some(staged)).unwrap();
+    a.look(&mut known).await.unwrap();
+    clock.fetch_add(settle - 1, Ordering::Release);
+    a.look(&mut known).await.unwrap();
+    assert_eq!(served(&server), before, "not at once either");
+    assert!(webhooks.reached(&both).await);
+    // Taken out by hand for a moment: the time starts anew.
+    let held = installed.borrow().clone();
+    installed.send(None).unwrap();
+    a.look(&mut known).await.unwrap();
+    installed.send(held).unwrap();
+    clock.fetch_add(1, Ordering::Release);
+    a.look(&mut known).await.unwrap();
+    assert_eq!(served(&server), before);
+    clock.fetch_add(settle, Ordering::Release);
+    a.look(&mut known).await.unwrap();
+    assert_ne!(served(&server), before);
+    assert!(webhooks.reached(&both).await, "one serves under the new, one still under the old");
+    b.look(&mut of_b).await.unwrap();
+    assert!(webhooks.reached(&both).await);
+    install(&server, &trusted.borrow().clone().unwrap());
+    assert!(webhooks.reached(&both).await);
+    server.calls();
+    a.look(&mut known).await.unwrap();
+    assert_eq!(writes(&server.calls()), [""; 0]);
+    webhooks.end().await;
+}
+
+#[tokio::test]
+async fn what_expired_while_nobody_was_there_is_repaired_at_the_start() {
+    let mut webhooks = Webhooks::new().await;
+    let server = webhooks.world.server.clone();
+    for (days, authorities) in [(40, 1), (300, 2), (400, 1)] {
+        server.remove(SECRET);
+        let (old, trusted) = replica(&server, now() - days * DAY);
+        old.ensure().await.unwrap();
+        install(&server, &trusted.borrow().clone().unwrap());
+        let (fresh, trusted) = replica(&server, now());
+        fresh.ensure().await.unwrap();
+        let trusted = trusted.borrow().clone().unwrap();
+        assert_eq!(trusted.matches("BEGIN CERTIFICATE").count(), authorities, "{days}");
+        let address = [webhooks.serve(&fresh).await];
+        // As long as its authority lives, nobody has to be told.
+        assert_eq!(webhooks.reached(&address).await, days < 365, "{days}");
+        install(&server, &trusted);
+        assert!(webhooks.reached(&address).await, "{days}");
+    }
+    webhooks.end().await;
+}
+
+#[tokio::test]
+async fn a_ca_bundle_that_is_wrong_is_repaired_and_told_of() {
+    let server = Server::default();
+    let (certificates, trusted) = replica(&server, now());
+    certificates.ensure().await.unwrap();
+    let right = trusted.borrow().clone();
+    install(&server, "not an authority");
+    let secrets = Secrets::new(server.client(), "behalf-system", "test");
+    let ours = WebhookConfiguration::new(server.client(), "behalf-injector", secrets, Arc::default());
+    let ((installed, mut read_back), stop) = (watch::channel(None), CancellationToken::new());
+    let task = tokio::spawn(ours.keep(trusted, installed, stop.clone()));
+    let path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/behalf-injector";
+    read_back.wait_for(|seen| seen.as_deref() == Some("not an authority")).await.unwrap();
+    let repaired = async {
+        use base64::Engine as _;
+        let wanted = base64::engine::general_purpose::STANDARD.encode(right.as_deref().unwrap());
+        while server.get(path).unwrap()["webhooks"][0]["clientConfig"]["caBundle"] != wanted {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), repaired).await.unwrap();
+    stop.cancel();
+    task.await.unwrap();
 }
 
 /// The webhook on loopback, found well by the chart's test, and not well with another authority or while not ready.

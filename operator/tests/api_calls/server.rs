@@ -164,13 +164,15 @@ impl State {
 
     /// A collection: the last part of the path is a plural of which we hold objects, or none at all.
     fn list(&self, path: &str) -> Option<Value> {
-        const COLLECTIONS: [&str; 10] = [
+        const COLLECTIONS: [&str; 12] = [
             "agentidentities",
             "scopecatalogs",
             "identityproviders",
             "namespaces",
             "pods",
             "configmaps",
+            "secrets",
+            "mutatingwebhookconfigurations",
             "services",
             "endpointslices",
             "validatingadmissionpolicies",
