@@ -14,6 +14,8 @@ use head::{Answer, Body};
 const MAX_HEAD: usize = 512 * 1024;
 /// No line of chunk framing, and no block of trailers, is longer than this many bytes.
 const MAX_EXTRA: usize = 16 * 1024;
+/// With which HTTP/2 begins (RFC 9113 §3.4); it frames its messages itself.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// No request gets more interim answers than this.
 const MAX_INTERIM: u8 = 16;
 
@@ -133,6 +135,10 @@ enum Kind {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
+    /// So many bytes of [`PREFACE`] have come, and nothing else.
+    Preface {
+        seen: usize,
+    },
     Head,
     Data {
         left: u64,
@@ -172,6 +178,12 @@ impl Framing {
     #[must_use]
     pub fn requests() -> Self {
         Self::new(Kind::Requests { heads: 0, head_only: false })
+    }
+
+    /// Requests on a connection that may turn out to be HTTP/2, which is not followed.
+    #[must_use]
+    pub fn requests_or_http2() -> Self {
+        Self { state: State::Preface { seen: 0 }, ..Self::requests() }
     }
 
     /// Answers, as a client reads them; none may come before [`Framing::asked`].
@@ -214,7 +226,7 @@ impl Framing {
             return if piece.is_empty() { Ok(()) } else { Err(Stop { good: 0, why, in_head: false }) };
         }
         while !rest.is_empty() {
-            let in_head = self.state == State::Head;
+            let in_head = matches!(self.state, State::Head | State::Preface { .. });
             match self.step(rest) {
                 Ok(taken) => rest = rest.get(taken..).unwrap_or_default(),
                 Err(why) => {
@@ -245,10 +257,24 @@ impl Framing {
                 return Ok(taken);
             }
             State::UntilEnd => return Ok(available),
+            State::Preface { seen } => self.preface_byte(seen, byte)?,
             State::Head => self.head_byte(byte)?,
             _ => self.state = self.chunk_byte(byte)?,
         }
         Ok(1)
+    }
+
+    fn preface_byte(&mut self, seen: usize, byte: u8) -> Result<(), FramingRefusal> {
+        if PREFACE.get(seen) == Some(&byte) {
+            let seen = seen.saturating_add(1);
+            self.state = if seen == PREFACE.len() { State::UntilEnd } else { State::Preface { seen } };
+            return Ok(());
+        }
+        self.state = State::Head;
+        for before in PREFACE.iter().take(seen) {
+            self.head_byte(*before)?;
+        }
+        self.head_byte(byte)
     }
 
     fn head_byte(&mut self, byte: u8) -> Result<(), FramingRefusal> {

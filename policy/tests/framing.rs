@@ -231,6 +231,31 @@ fn d17_only_what_stands_before_the_doubt_goes_on_and_nothing_after() {
 }
 
 #[test]
+fn d17_http_2_is_told_from_a_request_by_its_whole_preface() {
+    let http2 = |stream: &[u8]| follow(&mut Framing::requests_or_http2(), stream);
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let frames = [preface.as_slice(), b"\0\0\0\x04\0\n\n"].concat();
+    assert_eq!(http2(&frames), (frames.len(), None));
+    for stream in [
+        "GET / HTTP/1.1\r\n\r\n",
+        "PRINT / HTTP/1.1\r\n\r\n",
+        "PUT / HTTP/1.1\r\nContent-Length: 3\r\n\r\nPRI",
+    ] {
+        assert_eq!(http2(stream.as_bytes()).1, None, "{stream}");
+    }
+    for (stream, why) in [
+        ("PRI * HTTP/2.0\r\n\r\nGET / HTTP/1.1\r\n\r\n", FramingRefusal::StartLine),
+        ("PRI * HTTP/2.0\r\nA: b\r\n\r\n", FramingRefusal::StartLine),
+        ("PRI * HTTP/2.0\n\n", FramingRefusal::BareLineFeed),
+        ("GET / HTTP/1.1\n", FramingRefusal::BareLineFeed),
+        ("GET / HTTP/1.1\r\n\r\nPRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", FramingRefusal::StartLine),
+    ] {
+        assert_eq!(http2(stream.as_bytes()).1, Some(why), "{stream}");
+    }
+    assert_eq!(request(std::str::from_utf8(preface).unwrap()), Some(FramingRefusal::StartLine));
+}
+
+#[test]
 fn a_head_request_is_known() {
     let mut framing = Framing::requests();
     framing.follow(b"HEAD / HTTP/1.1\r\n\r\n").unwrap();

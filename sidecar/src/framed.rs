@@ -11,12 +11,15 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use behalf_policy::framing::{Framing, FramingRefusal};
+use http::Uri;
 use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tower::Service;
 
 /// In the place of what is not let through: no parser takes NUL in a head, so that the library answers
-/// 400 after the answers that are still due, and closes.
-const NEVER_IN_A_HEAD: &[u8] = b"\0";
+/// 400 after the answers that are still due, and closes. The end of a head makes it look at once.
+const NEVER_IN_A_HEAD: &[u8] = b"\0\r\n\r\n";
 
 /// Tells, after a connection has ended, why its requests were not read on.
 #[derive(Debug, Clone, Default)]
@@ -36,19 +39,33 @@ pub struct Requests<S> {
     stream: S,
     framing: Framing,
     why: Why,
+    /// What is still to be read in the place of what was not let through.
+    instead: &'static [u8],
 }
 
 impl<S> Requests<S> {
     /// Follows what is read from the stream.
     #[must_use]
     pub fn new(stream: S) -> Self {
-        Self { stream, framing: Framing::requests(), why: Why::default() }
+        Self { stream, framing: Framing::requests(), why: Why::default(), instead: &[] }
+    }
+
+    /// The same for a connection that may turn out to be HTTP/2, which frames its messages itself.
+    #[must_use]
+    pub fn or_http2(stream: S) -> Self {
+        Self { framing: Framing::requests_or_http2(), ..Self::new(stream) }
     }
 
     /// To be asked when the connection has ended.
     #[must_use]
     pub fn why(&self) -> Why {
         self.why.clone()
+    }
+
+    fn put_instead(&mut self, buf: &mut ReadBuf<'_>) {
+        let (now, later) = self.instead.split_at(self.instead.len().min(buf.remaining()));
+        buf.put_slice(now);
+        self.instead = later;
     }
 }
 
@@ -58,6 +75,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Requests<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.instead.is_empty() {
+            self.put_instead(buf);
+            return Poll::Ready(Ok(()));
+        }
         if let Some(why) = self.why.get() {
             return Poll::Ready(Err(io::Error::other(why)));
         }
@@ -69,8 +90,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Requests<S> {
         let _ = self.why.0.set(stop.why);
         buf.set_filled(before.saturating_add(stop.good));
         if stop.in_head {
-            // One byte at least was taken away, so that there is room.
-            buf.put_slice(NEVER_IN_A_HEAD);
+            // One byte at least was taken away, so that there is room for one.
+            self.instead = NEVER_IN_A_HEAD;
+            self.put_instead(buf);
         } else if stop.good == 0 {
             return Poll::Ready(Err(io::Error::other(stop.why)));
         }
@@ -169,6 +191,29 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Requests<S> {
 impl<S: Connection> Connection for Answers<S> {
     fn connected(&self) -> Connected {
         self.stream.connected()
+    }
+}
+
+/// A connector whose connections are [`Answers`].
+#[derive(Debug, Clone)]
+pub struct ToAnswers<C>(pub C);
+
+impl<C> Service<Uri> for ToAnswers<C>
+where
+    C: Service<Uri>,
+    C::Future: Send + 'static,
+{
+    type Response = TokioIo<Answers<TokioIo<C::Response>>>;
+    type Error = C::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, C::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), C::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connecting = self.0.call(uri);
+        Box::pin(async move { Ok(TokioIo::new(Answers::new(TokioIo::new(connecting.await?)))) })
     }
 }
 

@@ -24,6 +24,7 @@ pub use server::serve;
 use crate::audit::Audit;
 use crate::bundle_source::Bundles;
 use crate::clock::Clock;
+use crate::framed::ToAnswers;
 use crate::handles::Handles;
 use crate::metrics::Metrics;
 use crate::token::Verifier;
@@ -37,7 +38,7 @@ pub struct Inbound {
     handles: Handles,
     verifier: Verifier,
     sessions: sessions::Sessions,
-    server: Client<HttpConnector, Full<Bytes>>,
+    server: Client<ToAnswers<HttpConnector>, Full<Bytes>>,
 }
 
 impl std::fmt::Debug for Inbound {
@@ -59,7 +60,8 @@ impl Inbound {
     ) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
-        let server = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
+        let server =
+            Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(ToAnswers(connector));
         Self {
             bundles,
             audit,

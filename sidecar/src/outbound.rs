@@ -282,10 +282,10 @@ fn back(
         headers.remove(CONTENT_LENGTH);
     }
     let search = token.map(|token| Search::new(SecretString::from(token.expose_secret())));
-    let record_cut = recording.on_cut(Refusal::TokenInAnswer.reason(), head.status.as_u16());
-    let on_cut = Box::new(move || {
+    let record_cut = recording.on_cut(head.status);
+    let on_cut = Box::new(move |reason| {
         carried.give_up();
-        record_cut();
+        record_cut(reason);
     });
     let mut answer = Response::new(Answer::new(body, search, on_cut).boxed_unsync());
     *answer.status_mut() = head.status;

@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::refusal::Refusal;
 use crate::framed::framing_refusal;
 use crate::provider::http::BoxError;
 
@@ -67,18 +68,29 @@ fn next_start(data: &[u8], from: usize, token: &[u8]) -> Option<usize> {
     data.get(from..)?.iter().position(|b| b == first).map(|at| at.saturating_add(from))
 }
 
+/// Told why an answer was cut.
+pub(super) type OnCut = Box<dyn FnOnce(&'static str) + Send>;
+
 /// Body of an answer to the server.
 pub(super) struct Answer {
     inner: Incoming,
     search: Option<Search>,
-    on_cut: Option<Box<dyn FnOnce() + Send>>,
+    on_cut: Option<OnCut>,
     ended: bool,
 }
 
 impl Answer {
-    /// `on_cut` runs once, when the token was found; the stream then breaks off.
-    pub(super) fn new(inner: Incoming, search: Option<Search>, on_cut: Box<dyn FnOnce() + Send>) -> Self {
+    /// `on_cut` runs once, when the token was found or the answer stopped having one reading; the stream
+    /// then breaks off.
+    pub(super) fn new(inner: Incoming, search: Option<Search>, on_cut: OnCut) -> Self {
         Self { inner, search, on_cut: Some(on_cut), ended: false }
+    }
+
+    fn cut(&mut self, reason: &'static str) {
+        self.ended = true;
+        if let Some(on_cut) = self.on_cut.take() {
+            on_cut(reason);
+        }
     }
 }
 
@@ -97,6 +109,9 @@ impl Body for Answer {
             let frame = match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
                 Some(Ok(frame)) => frame,
                 Some(Err(error)) => {
+                    if let Some(refusal) = framing_refusal(&error) {
+                        self.cut(refusal.reason());
+                    }
                     self.ended = true;
                     return Poll::Ready(Some(Err(error.into())));
                 }
@@ -118,10 +133,7 @@ impl Body for Answer {
                 Ok(chunk) if chunk.is_empty() => {}
                 Ok(chunk) => return Poll::Ready(Some(Ok(Frame::data(chunk)))),
                 Err(found) => {
-                    self.ended = true;
-                    if let Some(on_cut) = self.on_cut.take() {
-                        on_cut();
-                    }
+                    self.cut(Refusal::TokenInAnswer.reason());
                     return Poll::Ready(Some(Err(found.into())));
                 }
             }

@@ -30,7 +30,7 @@ use tower::Service;
 use zeroize::Zeroizing;
 
 use super::dial::{DialError, Dialer, Network};
-use crate::framed::{Answers, framing_refusal};
+use crate::framed::{ToAnswers, framing_refusal};
 
 /// No answer of a provider is longer than this many bytes.
 pub const MAX_ANSWER: usize = 1024 * 1024;
@@ -101,7 +101,7 @@ pub struct Reply {
 }
 
 /// A client for one purpose and trust root. A cheap clone shares its connections.
-pub type Pool = Client<Connector, OutgoingBody>;
+pub type Pool = Client<ToAnswers<Connector>, OutgoingBody>;
 
 /// The client of the sidecar. A cheap clone shares everything.
 #[derive(Clone)]
@@ -186,7 +186,7 @@ impl HttpClient {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(30))
             .pool_max_idle_per_host(8)
-            .build(connector))
+            .build(ToAnswers(connector)))
     }
 
     async fn ask(
@@ -311,7 +311,7 @@ pub struct Connector {
 }
 
 impl Service<Uri> for Connector {
-    type Response = TokioIo<Answers<TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>>>;
+    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
 
@@ -324,9 +324,9 @@ impl Service<Uri> for Connector {
         let timeout = self.timeout;
         Box::pin(async move {
             // The dialer has a limit of its own; this one leaves as much again for the handshake.
-            let connected = tokio::time::timeout(timeout.saturating_mul(2), connecting).await;
-            let stream = connected.map_err(|_| DialError::Timeout)??;
-            Ok(TokioIo::new(Answers::new(TokioIo::new(stream))))
+            tokio::time::timeout(timeout.saturating_mul(2), connecting)
+                .await
+                .map_err(|_| DialError::Timeout)?
         })
     }
 }

@@ -83,10 +83,20 @@ impl Tap {
                         log.len() - 1
                     };
                     let mut bytes = Vec::new();
+                    let mut early = false;
                     loop {
+                        // Some answer before they have read the body.
+                        if !early && head_of(&bytes).is_some_and(|(head, _)| head.contains("x-early: ")) {
+                            early = true;
+                            stream.write_all(OK.as_bytes()).await.unwrap();
+                            stream.flush().await.unwrap();
+                        }
                         while let Some((taken, rest)) = whole(&bytes) {
                             bytes = rest;
                             log.lock().unwrap()[number].push(taken.clone());
+                            if std::mem::take(&mut early) {
+                                continue;
+                            }
                             let script = Arc::clone(&says.lock().unwrap());
                             let say = script(&taken);
                             for piece in say.pieces {
@@ -145,10 +155,15 @@ impl Tap {
     }
 }
 
+/// The first head when all of it is there, and where it ends.
+fn head_of(bytes: &[u8]) -> Option<(String, usize)> {
+    let end = bytes.windows(4).position(|w| w == b"\r\n\r\n")? + 4;
+    Some((String::from_utf8_lossy(&bytes[..end]).into_owned(), end))
+}
+
 /// The first request when all of it is there, and what follows it.
 fn whole(bytes: &[u8]) -> Option<(Taken, Vec<u8>)> {
-    let end = bytes.windows(4).position(|w| w == b"\r\n\r\n")? + 4;
-    let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+    let (head, end) = head_of(bytes)?;
     let mut rest = &bytes[end..];
     let mut body = Vec::new();
     if head.contains("transfer-encoding: chunked") {
