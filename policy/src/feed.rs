@@ -49,7 +49,7 @@ pub struct Report {
     pub squatted: BTreeSet<u16>,
     /// What listens beyond loopback in the pod, ours aside.
     pub listeners: BTreeSet<Listener>,
-    /// There are more listeners than are named.
+    /// There are more listeners than are named, or it could not be seen whether there are.
     pub more_listeners: bool,
     /// Providers whose credential file is missing or empty.
     pub credentials_missing: BTreeSet<EntryName>,
