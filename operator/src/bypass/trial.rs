@@ -84,8 +84,8 @@ async fn reached(asker: &Asker, subject: &Subject, key: &ProofKey, address: IpAd
         };
         Some((listener, open))
     });
-    let tried: Option<Vec<_>> = join_all(tries).await.into_iter().collect();
-    let open = tried?.into_iter().filter(|(_, open)| *open).map(|(listener, _)| listener).collect();
+    let found: Option<Vec<_>> = join_all(tries).await.into_iter().collect();
+    let open = found?.into_iter().filter(|(_, open)| *open).map(|(listener, _)| listener).collect();
     Some(Reached { control, server: server?, open })
 }
 
