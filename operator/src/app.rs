@@ -65,6 +65,8 @@ const PARAMETERS_RECHECK: Duration = Duration::from_secs(30);
 const PARAMETERS_RETRY: Duration = Duration::from_secs(5);
 /// Sidecars that may be connected to this replica at a time; each holds one connection.
 const FEED_CONNECTIONS: usize = 32 * 1024;
+/// How long everything may take to end by itself; kubelet waits longer.
+const DRAIN: Duration = Duration::from_secs(15);
 /// How long the writer may take to stop after the Lease was lost: nobody else has it before.
 const STOP_WRITING: Duration = Duration::from_secs(5);
 
@@ -221,7 +223,7 @@ impl Parts {
     fn reconcile(
         &self,
         changes: mpsc::Receiver<Change>,
-        changed: mpsc::Sender<Change>,
+        word: mpsc::Sender<Change>,
         feed: watch::Receiver<Option<FeedDocument>>,
         tasks: &mut JoinSet<()>,
     ) {
@@ -231,10 +233,10 @@ impl Parts {
             move |pod_uid: &str| desk.last(pod_uid),
             self.gather.findings().clone(),
             Asker::default(),
-            changed.clone(),
+            word.clone(),
         );
         tasks.spawn(trials.lead(self.leadership.clone(), self.stop.clone()));
-        tasks.spawn(Arc::clone(&self.desk).listen(changed, self.stop.clone()));
+        tasks.spawn(Arc::clone(&self.desk).listen(word, self.stop.clone()));
         let leadership = self.leadership.clone();
         let apply = Apply::new(self.client.clone(), leadership.clone(), Arc::clone(&self.metrics));
         let parameters = Parameters {
@@ -418,7 +420,11 @@ async fn supervise(
     };
     tracing::info!("stopping");
     stop.cancel();
-    while tasks.join_next().await.is_some() {}
+    let drained = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(DRAIN, drained).await.is_err() {
+        tracing::warn!("broke off what does not end, such as a request that the API server does not answer");
+        tasks.shutdown().await;
+    }
     resign.cancel();
     if !election.is_finished() {
         // It says itself what went wrong.

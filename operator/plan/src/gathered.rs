@@ -67,12 +67,29 @@ pub struct PodFacts {
     pub service_account: String,
     /// Revision of what was injected.
     pub revision: Option<String>,
-    /// Its containers run: it can tell what it runs by.
-    pub running: bool,
-    /// It ended or is about to: it is not counted.
-    pub finished: bool,
+    /// Where it stands in its life.
+    pub stand: Stand,
+}
+
+/// Where a pod stands in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stand {
+    /// Its containers do not run yet.
+    Starting,
+    /// They do: it can tell what it runs by.
+    Running,
+    /// It is about to end, and may still tell its last word. It is not counted any more.
+    Leaving,
     /// It ended: it will tell nothing more.
-    pub ended: bool,
+    Ended,
+}
+
+impl PodFacts {
+    /// Whether it is counted.
+    #[must_use]
+    pub fn is_counted(&self) -> bool {
+        matches!(self.stand, Stand::Starting | Stand::Running)
+    }
 }
 
 /// What the server answered when the bundle was applied.
@@ -126,7 +143,6 @@ pub fn pod_facts_for(pod: &Pod, wanted: &str) -> PodFacts {
         pod.metadata.annotations.iter().flatten().find(|(key, _)| *key == names::ANNOTATION_INJECTED);
     let spec = pod.spec.as_ref();
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    let ended = matches!(phase, Some("Succeeded" | "Failed"));
     PodFacts {
         name: pod.metadata.name.clone().unwrap_or_default(),
         uid: pod.metadata.uid.clone().unwrap_or_default(),
@@ -134,9 +150,12 @@ pub fn pod_facts_for(pod: &Pod, wanted: &str) -> PodFacts {
         injected: annotation.is_some() && carries_sidecar(pod, wanted),
         service_account: spec.and_then(|spec| spec.service_account_name.clone()).unwrap_or_default(),
         revision: annotation.map(|(_, value)| value.clone()),
-        running: phase == Some("Running"),
-        finished: pod.metadata.deletion_timestamp.is_some() || ended,
-        ended,
+        stand: match phase {
+            Some("Succeeded" | "Failed") => Stand::Ended,
+            _ if pod.metadata.deletion_timestamp.is_some() => Stand::Leaving,
+            Some("Running") => Stand::Running,
+            _ => Stand::Starting,
+        },
     }
 }
 

@@ -258,7 +258,7 @@ fn pods(gathered: &Gathered, revision: &str) -> (PodCounts, Option<ConditionInte
     let (mut followed, mut outdated) = (0_i64, 0_i64);
     let mut missing = Vec::new();
     let mut strays = Vec::new();
-    for pod in gathered.pods.iter().filter(|pod| !pod.finished) {
+    for pod in gathered.pods.iter().filter(|pod| pod.is_counted()) {
         if !pod.labelled {
             if pod.service_account == *account {
                 strays.push(pod.name.as_str());

@@ -21,7 +21,7 @@ pub mod reports;
 pub use catalog::catalog_status;
 pub use conditions::{ConditionIntent, EventIntent, EventKind, events};
 pub use gathered::{
-    Applied, BundleFacts, Gathered, LastBundle, PodFacts, Settings, pod_facts, pod_facts_for,
+    Applied, BundleFacts, Gathered, LastBundle, PodFacts, Settings, Stand, pod_facts, pod_facts_for,
 };
 pub use identity::{BundleIntent, Desired, identity, identity_status, next_document, tombstone};
 pub use inject::{Injection, Plan, Refusal, RefusalReason, SkipReason, Warning, plan_injection};

@@ -1,7 +1,7 @@
 //! Who reports: a pod that Behalf was put into, as the API server and our copies know it, never as it says itself.
 
 use behalf_crds::names;
-use behalf_plan::pod_facts_for;
+use behalf_plan::{Stand, pod_facts_for};
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 
@@ -75,7 +75,7 @@ pub fn reporter(bearer: &Bearer, caches: &Caches) -> Result<Reporter, Stranger> 
     if !facts.injected {
         return Err(Stranger::PodNotInjected);
     }
-    if facts.ended {
+    if facts.stand == Stand::Ended {
         return Err(Stranger::PodEnded);
     }
     let held = caches.identities.get(&ObjectRef::new(identity).within(&bearer.namespace));

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use behalf_plan::reports::{self, Absorbed, REPORT_MAX_AGE_SECONDS};
-use behalf_plan::{Ledger, PodFacts, Reports, Told};
+use behalf_plan::{Ledger, PodFacts, Reports, Stand, Told};
 use behalf_policy::feed::Report;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -149,7 +149,7 @@ impl Desk {
             pods.remove(gone);
         }
         table.pods.retain(|uid| ours.contains_key(uid.as_str()));
-        for (uid, _) in ours.iter().filter(|(_, facts)| facts.running) {
+        for (uid, _) in ours.iter().filter(|(_, facts)| facts.stand == Stand::Running) {
             table.pods.insert((*uid).to_owned());
             pods.entry((*uid).to_owned()).or_insert_with(|| Pod {
                 identity: identity.clone(),
@@ -159,7 +159,7 @@ impl Desk {
             });
         }
         let speaks = |uid: &str, boot: &str| {
-            let there = ours.get(uid).is_some_and(|facts| !facts.ended);
+            let there = ours.get(uid).is_some_and(|facts| facts.stand != Stand::Ended);
             let last = pods.get(uid).and_then(|pod| pod.report.as_ref());
             there && last.is_none_or(|last| last.boot == boot)
         };
@@ -352,9 +352,7 @@ mod tests {
             injected: true,
             service_account: "hr-mcp".into(),
             revision: None,
-            running: true,
-            finished: false,
-            ended: false,
+            stand: Stand::Running,
         }
     }
 
@@ -457,7 +455,7 @@ mod tests {
     fn a_pod_that_says_nothing_falls_silent_once_and_is_news_when_it_speaks_again() {
         let (desk, now) = (desk(), Instant::now());
         desk.begin(now);
-        let facts = [pod("a"), PodFacts { running: false, ..pod("b") }];
+        let facts = [pod("a"), PodFacts { stand: Stand::Starting, ..pod("b") }];
         let silent = |at| desk.reports(&key(), &facts, at).pods.get("a").unwrap().silent;
         assert!(!silent(now) && desk.reports(&key(), &facts, now).settling);
         assert!(!desk.reports(&key(), &facts, now).pods.contains_key("b"), "it does not run yet");

@@ -13,7 +13,7 @@ use moka::sync;
 use tokio::sync::Semaphore;
 
 /// A token that is good counts for so long without a further question.
-const GOOD: Duration = Duration::from_secs(60);
+const GOOD: Duration = Duration::from_mins(1);
 /// A token that is not good is asked for again after so long: what was refused a moment ago may be good now.
 const BAD: Duration = Duration::from_secs(1);
 /// Tokens that are remembered.

@@ -9,7 +9,7 @@ use behalf_policy::feed::Report;
 
 use super::Desired;
 use crate::conditions::ConditionIntent;
-use crate::gathered::Gathered;
+use crate::gathered::{Gathered, Stand};
 
 /// One injected pod that has not ended, by its own word.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,12 +43,12 @@ pub(super) fn heard(gathered: &Gathered) -> Vec<Heard> {
     let mut heard: Vec<_> = gathered
         .pods
         .iter()
-        .filter(|pod| pod.labelled && pod.injected && !pod.finished)
+        .filter(|pod| pod.labelled && pod.injected && pod.is_counted())
         .map(|pod| {
             let told = gathered.reports.pods.get(&pod.uid);
             Heard {
                 pod: pod.name.clone(),
-                running: pod.running,
+                running: pod.stand == Stand::Running,
                 silent: told.is_some_and(|told| told.silent),
                 report: told.and_then(|told| told.report.clone()),
             }

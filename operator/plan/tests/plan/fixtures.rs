@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use behalf_crds::v1alpha1::{AgentIdentity, IdentityProvider, ScopeCatalog};
-use behalf_plan::{BundleIntent, Desired, Gathered, LastBundle, PodFacts, Reports, Settings};
+use behalf_plan::{BundleIntent, Desired, Gathered, LastBundle, PodFacts, Reports, Settings, Stand};
 use behalf_policy::bundle::document::PolicyDocument;
 use behalf_policy::bundle::{Bundle, Document, RefuseAllReason, Serve};
 use behalf_policy::feed::Report;
@@ -156,9 +156,7 @@ pub(crate) fn pod_facts(name: &str, injected: bool) -> PodFacts {
         injected,
         service_account: "hr-mcp".to_owned(),
         revision: None,
-        running: true,
-        finished: false,
-        ended: false,
+        stand: Stand::Running,
     }
 }
 

@@ -11,8 +11,11 @@ use crate::fixtures::{at, object, report};
 const TOOLS: [&str; 3] = ["directory.search", "salary.get", "salary.update"];
 const REASONS: [&str; 2] = ["GroupMissing", "ScopeMissing"];
 
+/// What a pod said.
+type Said = (String, Report);
+
 /// The reports of one boot, each with what was counted until then; the last one may end it.
-fn history(pod: usize, boot: usize, steps: &[(u64, u64, usize, usize)], ends: bool) -> Vec<(String, Report)> {
+fn history(pod: usize, boot: usize, steps: &[(u64, u64, usize, usize)], ends: bool) -> Vec<Said> {
     let mut said = report(&format!("boot-{boot}"), "sha256:0a");
     let mut reports = Vec::new();
     for (index, (allowed, denied, tool, reason)) in steps.iter().enumerate() {
@@ -31,7 +34,7 @@ fn history(pod: usize, boot: usize, steps: &[(u64, u64, usize, usize)], ends: bo
     reports
 }
 
-fn histories() -> impl Strategy<Value = Vec<Vec<(String, Report)>>> {
+fn histories() -> impl Strategy<Value = Vec<Vec<Said>>> {
     let step = (0..50_u64, 0..20_u64, 0..TOOLS.len(), 0..REASONS.len());
     let boot = (0..3_usize, prop::collection::vec(step, 1..6), any::<bool>());
     prop::collection::vec(boot, 1..8).prop_map(|boots| {
@@ -41,7 +44,7 @@ fn histories() -> impl Strategy<Value = Vec<Vec<(String, Report)>>> {
 }
 
 /// All reports in some order, some of them several times.
-fn shuffled() -> impl Strategy<Value = (Vec<Vec<(String, Report)>>, Vec<(String, Report)>)> {
+fn shuffled() -> impl Strategy<Value = (Vec<Vec<Said>>, Vec<Said>)> {
     histories().prop_flat_map(|histories| {
         let all: Vec<_> = histories.iter().flatten().cloned().collect();
         let again = prop::collection::vec(prop::sample::select(all.clone()), 0..all.len());
@@ -52,7 +55,7 @@ fn shuffled() -> impl Strategy<Value = (Vec<Vec<(String, Report)>>, Vec<(String,
     })
 }
 
-fn ledger(reports: &[(String, Report)]) -> Ledger {
+fn ledger(reports: &[Said]) -> Ledger {
     let mut ledger = Ledger::new("uid-1", at(0));
     for (pod, said) in reports {
         ledger.absorb(pod, said);
@@ -61,7 +64,7 @@ fn ledger(reports: &[(String, Report)]) -> Ledger {
 }
 
 /// What the histories add up to, counted the simple way: the last report of each boot.
-fn expected(histories: &[Vec<(String, Report)>]) -> (i64, i64) {
+fn expected(histories: &[Vec<Said>]) -> (i64, i64) {
     let last = histories.iter().map(|history| &history.last().unwrap().1.decisions);
     last.fold((0, 0), |(allowed, denied), it| {
         (allowed + i64::try_from(it.allowed).unwrap(), denied + i64::try_from(it.denied).unwrap())

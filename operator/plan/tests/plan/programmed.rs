@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use behalf_crds::v1alpha1::{AgentIdentityStatus, ConditionType, find_condition};
-use behalf_plan::{Applied, BundleFacts, EventKind, Gathered, PodFacts, Told, events, identity_status};
+use behalf_plan::{
+    Applied, BundleFacts, EventKind, Gathered, PodFacts, Stand, Told, events, identity_status,
+};
 use behalf_policy::feed::Report;
 use serde_json::json;
 
@@ -110,8 +112,8 @@ fn without_a_bundle_nothing_is_programmed() {
 #[test]
 fn pods_that_start_end_or_run_bare_are_not_waited_for() {
     let mut gathered = pods(&[("a", Some(says(report("boot", NEWEST))))]);
-    gathered.pods.push(PodFacts { running: false, ..pod_facts("starts", true) });
-    gathered.pods.push(PodFacts { finished: true, ..pod_facts("ends", true) });
+    gathered.pods.push(PodFacts { stand: Stand::Starting, ..pod_facts("starts", true) });
+    gathered.pods.push(PodFacts { stand: Stand::Leaving, ..pod_facts("ends", true) });
     gathered.pods.push(pod_facts("bare", false));
     let after = status_after(&gathered, &applied(), None);
     assert_eq!(words(&after, ConditionType::Programmed).1, "Programmed");

@@ -2,7 +2,8 @@
 
 use behalf_crds::v1alpha1::{AgentIdentityStatus, ConditionType, find_condition};
 use behalf_plan::{
-    Applied, BundleFacts, EventKind, Gathered, PodFacts, events, identity_status, pod_facts as facts_of,
+    Applied, BundleFacts, EventKind, Gathered, PodFacts, Stand, events, identity_status,
+    pod_facts as facts_of,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::json;
@@ -62,7 +63,7 @@ fn ready_names_the_first_thing_to_do() {
     let mut stray = gathered();
     stray.pods.push(PodFacts { labelled: false, ..pod_facts("job-1", false) });
     let mut ended = empty.clone();
-    ended.pods.push(PodFacts { finished: true, ..pod_facts("hr-0", false) });
+    ended.pods.push(PodFacts { stand: Stand::Leaving, ..pod_facts("hr-0", false) });
     let mut no_catalog = gathered();
     no_catalog.catalog = None;
     let mut forbidden = gathered();
@@ -93,7 +94,7 @@ fn pods_are_counted_by_what_they_carry() {
         PodFacts { revision: Some(revision), ..pod_facts("a", true) },
         PodFacts { revision: Some("older".to_owned()), ..pod_facts("b", true) },
         pod_facts("c", false),
-        PodFacts { finished: true, ..pod_facts("d", true) },
+        PodFacts { stand: Stand::Leaving, ..pod_facts("d", true) },
         PodFacts { labelled: false, ..pod_facts("e", false) },
     ];
     let pods = plan(&gathered).pods;
