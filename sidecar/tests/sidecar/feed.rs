@@ -247,6 +247,26 @@ async fn a_drain_that_leaves_calls_open_does_not_say_that_all_were_counted() {
 }
 
 #[tokio::test]
+async fn callers_that_leave_when_the_drain_starts_are_in_the_last_report() {
+    let feed = Feed::start().await;
+    let world = World::with_feed(&feed).await;
+    world.server.behave(|_| Some(crate::support::Reply::never()));
+    let (token, inbound) = (world.alice(), world.app.addresses.inbound);
+    let calls: Vec<_> =
+        (0..20).map(|_| tokio::spawn(Call::tool("directory.search").token(&token).start(inbound))).collect();
+    eventually("the server has the calls", async || (world.server.seen().len() == 20).then_some(())).await;
+    let draining = tokio::spawn(world.app.drain(Duration::from_secs(20)));
+    for call in calls {
+        call.abort();
+    }
+    draining.await.unwrap();
+    let last = feed.last().unwrap();
+    let decisions = &last.decisions;
+    assert!(last.ended);
+    assert_eq!(decisions.allowed + decisions.denied, 20, "{decisions:?}");
+}
+
+#[tokio::test]
 async fn the_token_is_read_again_for_each_report_and_calls_go_on_without_it() {
     let feed = Feed::start().await;
     let world = World::without_bundle().await;
