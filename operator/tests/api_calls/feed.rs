@@ -20,8 +20,8 @@ use behalf_operator::kube_io::lease::{Candidate, Election, Leadership};
 use behalf_operator::kube_io::tokens::Tokens;
 use behalf_operator::live::Live;
 use behalf_operator::metrics::Metrics;
-use behalf_operator::reconcile;
 use behalf_operator::reconcile::queue::Next;
+use behalf_operator::reconcile::{self, Context};
 use behalf_policy::bundle::{RefuseAllReason, Serve};
 use behalf_policy::feed::{Answer, Report};
 use behalf_policy::wire::FEED_PATH;
@@ -695,6 +695,50 @@ async fn every_bundle_says_how_the_feed_is_reached_and_follows_its_authorities()
     assert_eq!((after.feed.unwrap().ca_bundle.as_str(), after.serial), ("the newest", before.serial + 1));
     assert!(matches!(after.serve, Serve::RefuseAll { reason: RefuseAllReason::IdentityDeleted }));
     assert_eq!(world.identity().await.1.len(), 0, "and then silence");
+}
+
+/// Waits until something holds.
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    let waiting = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    assert!(tokio::time::timeout(DEADLINE, waiting).await.is_ok(), "{what}");
+}
+
+#[tokio::test]
+async fn nothing_is_written_before_there_is_a_certificate_and_all_again_when_its_authorities_change() {
+    let world = World::new();
+    let (document, feed) = watch::channel(None);
+    let context = Context { feed, ..world.context(world.gather().await) };
+    let (sender, mut changes) = mpsc::channel(1);
+    let stop = CancellationToken::new();
+    world.server.calls();
+    let running = {
+        let stop = stop.clone();
+        tokio::spawn(async move { reconcile::run(Arc::new(context), &mut changes, stop).await })
+    };
+    // Taken only by one that waits: nothing is under way behind it.
+    for _ in 0..3 {
+        sender.send(Change::Everything).await.unwrap();
+    }
+    assert_eq!(world.server.calls().len(), 0);
+    let held = |authorities: &'static str| {
+        let world = &world;
+        move || {
+            world.server.get(BUNDLE).is_some()
+                && world.bundle().feed.is_some_and(|feed| feed.ca_bundle == authorities)
+        }
+    };
+    document.send(Some(behalf_operator::feed::document("behalf-system", "one"))).unwrap();
+    until("the first bundle", held("one")).await;
+    let serial = world.bundle().serial;
+    document.send(Some(behalf_operator::feed::document("behalf-system", "one and two"))).unwrap();
+    until("the next bundle", held("one and two")).await;
+    assert_eq!(world.bundle().serial, serial + 1);
+    stop.cancel();
+    running.await.unwrap();
 }
 
 #[tokio::test]
