@@ -19,6 +19,9 @@ mod keys;
 #[path = "api_calls/lease.rs"]
 mod lease;
 #[cfg(test)]
+#[path = "api_calls/replicas.rs"]
+mod replicas;
+#[cfg(test)]
 #[path = "api_calls/server.rs"]
 mod server;
 #[cfg(test)]

@@ -107,9 +107,9 @@ pub fn rotate(
         }
         (Due::Promote, Some(authority)) => {
             next.authorities = format!("{}{}", authority.certificate, trusted(&signs, now));
-            next.authority_key = authority.key.clone();
+            next.authority_key.clone_from(&authority.key);
             (next.next, next.previous_until) =
-                (None, end_of_first(&material.certificate).map(|it| it.unix_timestamp()));
+                (None, end_of_first(&material.certificate).map(OffsetDateTime::unix_timestamp));
             next.issue(names, life, now)?;
         }
         (Due::Forget, staged) => {

@@ -56,9 +56,9 @@ impl WebhookConfiguration {
         loop {
             let there = seen.as_ref().and_then(Self::installed);
             installed.send_if_modified(|held| {
-                let changed = *held != there;
+                let news = *held != there;
                 *held = there;
-                changed
+                news
             });
             let failed = self.compare(seen.as_ref(), &authorities).await;
             tokio::select! {

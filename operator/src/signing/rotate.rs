@@ -190,7 +190,7 @@ mod tests {
         let old = first();
         let ask = Facts { asked: Some("x"), ..NOBODY };
         let (two, _) = next(&old, ask, 0);
-        let pin = |keys: &[String]| BTreeSet::from_iter(keys.iter().cloned());
+        let pin = |keys: &[String]| keys.iter().cloned().collect::<BTreeSet<_>>();
         let (only_old, both) = (pin(&old.public_arguments()), pin(&two.public_arguments()));
         let pods = [both.clone(), only_old.clone()];
         let facts = Facts { pods: &pods, ..NOBODY };

@@ -191,13 +191,31 @@ impl Webhooks {
 }
 
 /// A replica whose sense of how long something has been so is set by hand.
-fn patient(
-    server: &Server,
-) -> (Certificates, watch::Receiver<Option<String>>, watch::Sender<Option<String>>, Arc<AtomicU64>) {
-    let (mut certificates, trusted, installed) = informed(server, now());
-    let clock = Arc::new(AtomicU64::new(0));
-    certificates.monotonic = Monotonic::Manual(Arc::clone(&clock));
-    (certificates, trusted, installed, clock)
+struct Patient {
+    certificates: Certificates,
+    known: Known,
+    trusted: watch::Receiver<Option<String>>,
+    installed: watch::Sender<Option<String>>,
+    clock: Arc<AtomicU64>,
+}
+
+impl Patient {
+    fn new(server: &Server) -> Self {
+        let (mut certificates, trusted, installed) = informed(server, now());
+        let clock = Arc::new(AtomicU64::new(0));
+        certificates.monotonic = Monotonic::Manual(Arc::clone(&clock));
+        Self { certificates, known: Known::default(), trusted, installed, clock }
+    }
+
+    /// Looks again after some time, in milliseconds.
+    async fn look_after(&mut self, millis: u64) {
+        self.clock.fetch_add(millis, Ordering::Release);
+        self.certificates.look(&mut self.known).await.unwrap();
+    }
+
+    fn trusted(&self) -> String {
+        self.trusted.borrow().clone().unwrap()
+    }
 }
 
 #[tokio::test]
@@ -208,49 +226,42 @@ async fn an_authority_is_rolled_over_without_a_failed_admission() {
     let (first, trusted) = replica(&server, now() - 300 * DAY);
     first.ensure().await.unwrap();
     install(&server, &trusted.borrow().clone().unwrap());
-    let (a, trusted, installed, clock) = patient(&server);
-    let (b, _, _, _) = patient(&server);
-    let (mut known, mut of_b) = (Known::default(), Known::default());
-    let both = [webhooks.serve(&a).await, webhooks.serve(&b).await];
-    a.look(&mut known).await.unwrap();
-    b.look(&mut of_b).await.unwrap();
-    let staged = trusted.borrow().clone().unwrap();
+    let (mut a, mut b) = (Patient::new(&server), Patient::new(&server));
+    let both = [webhooks.serve(&a.certificates).await, webhooks.serve(&b.certificates).await];
+    a.look_after(0).await;
+    b.look_after(0).await;
+    let staged = a.trusted();
     assert_eq!(staged.matches("BEGIN CERTIFICATE").count(), 2, "the next authority is announced");
     assert!(webhooks.reached(&both).await, "and nobody needs to trust it yet");
-    let served = |server: &Server| server.get(SECRET).unwrap()["data"]["tls.crt"].clone();
-    let (before, settle) = (served(&server), u64::try_from(a.life.settle().whole_milliseconds()).unwrap());
-    // For how long ever the API server does not trust it.
-    clock.fetch_add(10 * settle, Ordering::Release);
-    a.look(&mut known).await.unwrap();
-    installed.send(Some(before.to_string())).unwrap();
-    clock.fetch_add(10 * settle, Ordering::Release);
-    a.look(&mut known).await.unwrap();
-    assert_eq!(served(&server), before);
+    let in_use = || server.get(SECRET).unwrap()["data"]["tls.crt"].clone();
+    let before = in_use();
+    let settle = u64::try_from(a.certificates.life.settle().whole_milliseconds()).unwrap();
+    // However long the API server does not trust it.
+    a.look_after(10 * settle).await;
+    a.installed.send(Some(before.to_string())).unwrap();
+    a.look_after(10 * settle).await;
+    assert_eq!(in_use(), before);
     install(&server, &staged);
-    installed.send(Some(staged)).unwrap();
-    a.look(&mut known).await.unwrap();
-    clock.fetch_add(settle - 1, Ordering::Release);
-    a.look(&mut known).await.unwrap();
-    assert_eq!(served(&server), before, "not at once either");
+    a.installed.send(Some(staged.clone())).unwrap();
+    a.look_after(0).await;
+    a.look_after(settle - 1).await;
+    assert_eq!(in_use(), before, "not at once either");
     assert!(webhooks.reached(&both).await);
     // Taken out by hand for a moment: the time starts anew.
-    let held = installed.borrow().clone();
-    installed.send(None).unwrap();
-    a.look(&mut known).await.unwrap();
-    installed.send(held).unwrap();
-    clock.fetch_add(1, Ordering::Release);
-    a.look(&mut known).await.unwrap();
-    assert_eq!(served(&server), before);
-    clock.fetch_add(settle, Ordering::Release);
-    a.look(&mut known).await.unwrap();
-    assert_ne!(served(&server), before);
+    a.installed.send(None).unwrap();
+    a.look_after(0).await;
+    a.installed.send(Some(staged)).unwrap();
+    a.look_after(1).await;
+    assert_eq!(in_use(), before);
+    a.look_after(settle).await;
+    assert_ne!(in_use(), before);
     assert!(webhooks.reached(&both).await, "one serves under the new, one still under the old");
-    b.look(&mut of_b).await.unwrap();
+    b.look_after(0).await;
     assert!(webhooks.reached(&both).await);
-    install(&server, &trusted.borrow().clone().unwrap());
+    install(&server, &a.trusted());
     assert!(webhooks.reached(&both).await);
     server.calls();
-    a.look(&mut known).await.unwrap();
+    a.look_after(0).await;
     assert_eq!(writes(&server.calls()), [""; 0]);
     webhooks.end().await;
 }

@@ -87,7 +87,7 @@ async fn the_holder_renews_in_time_over_what_it_wrote_and_asks_nothing_else() {
     a.election.step().await;
     let version = server.get(LEASE).unwrap()["metadata"]["resourceVersion"].clone();
     server.calls();
-    a.live(RENEW - SECOND).await;
+    a.live(RENEW.saturating_sub(SECOND)).await;
     assert_eq!(server.calls().len(), 0, "not before it is time");
     a.live(SECOND).await;
     let calls = server.calls();
@@ -105,7 +105,7 @@ async fn the_other_waits_for_its_own_clock_whatever_the_record_says() {
         server.put(LEASE, lease("gone/10.0.0.9", renewed));
         let mut b = Replica::new(&server, "b");
         b.election.step().await;
-        b.live(DURATION - SECOND).await;
+        b.live(DURATION.saturating_sub(SECOND)).await;
         assert!(!b.leadership.leads() && writes(&server.calls()).is_empty(), "{renewed}");
         assert_eq!(b.leadership.leader().unwrap().name, "gone");
         b.live(SECOND).await;
@@ -126,7 +126,7 @@ async fn a_record_that_moves_is_alive() {
     let mut b = Replica::new(&server, "b");
     for second in 0..60 {
         server.put(LEASE, lease("a/10.0.0.9", &format!("2026-01-01T00:00:{second:02}.000000Z")));
-        b.live(DURATION - SECOND).await;
+        b.live(DURATION.saturating_sub(SECOND)).await;
         assert!(!b.leadership.leads());
     }
     assert_eq!(writes(&server.calls()), [""; 0]);
@@ -192,6 +192,17 @@ async fn a_frozen_one_knows_it_before_it_does_anything_else() {
     assert_eq!(writes(&server.calls()), [format!("PUT {LEASE}")]);
     assert_eq!((a.leadership.leads(), holds(server)), (false, "b/10.0.0.7".to_owned()));
     assert_eq!(a.leadership.leader().unwrap().name, "b");
+}
+
+#[tokio::test]
+async fn whoever_finds_another_in_its_place_stops_at_once() {
+    let server = Server::default();
+    let mut a = Replica::new(&server, "a");
+    a.election.step().await;
+    server.put(LEASE, lease("b/10.0.0.9", "2026-01-01T00:00:00.000000Z"));
+    a.live(RENEW).await;
+    assert!(!a.leadership.leads());
+    assert_eq!(holds(&server), "b/10.0.0.9");
 }
 
 #[tokio::test]

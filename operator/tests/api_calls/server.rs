@@ -110,6 +110,11 @@ impl Server {
         std::mem::take(&mut self.0.lock().unwrap().calls)
     }
 
+    /// The same, to be seen again the next time.
+    pub fn peek(&self) -> Vec<Call> {
+        self.0.lock().unwrap().calls.clone()
+    }
+
     async fn answer(&self, request: Request<Body>) -> Response<Body> {
         let (head, body) = request.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
