@@ -117,9 +117,9 @@ pub(super) fn pending(case: &Case<'_>, untried: &[&str]) -> Intent {
         let rest = if untried.len() > MOST { " …" } else { "" };
         let named = untried.iter().take(MOST).copied().collect::<Vec<_>>().join(" ");
         format!(
-            "Of {} pods, {} were not tried yet; each is tried when its sidecar has reported: {named}{rest}",
-            case.pods.len(),
-            untried.len()
+            "Not tried yet, {} of {} pods: {named}{rest}. A pod is tried when its sidecar has reported; if that takes longer than seconds, see Programmed.",
+            untried.len(),
+            case.pods.len()
         )
     };
     Intent::new(Reason::Pending, message)

@@ -112,6 +112,23 @@ fn with_stranger(pods: Vec<PodReach>) -> Facts {
     Facts { pods, ..facts(vec![service(json!([{"port": 80, "targetPort": 8000}]))], slices) }
 }
 
+/// Ways in which a pod can stand, for the golden conditions.
+pub(crate) fn states() -> Vec<(&'static str, Facts)> {
+    let of = |pod| Facts { pods: vec![pod], ..Facts::default() };
+    let open = Reached { open: [tcp(9090)].into(), ..reached(Answer::Behalf, Answer::Behalf) };
+    vec![
+        ("bypass-closed", of(good())),
+        ("bypass-not-tried-yet", of(PodReach { standing: Standing::default(), ..good() })),
+        ("bypass-port-squatted", of(told(Told { squatted: [15101].into(), more_listeners: false }))),
+        ("bypass-server-reachable", of(answering(Answer::Behalf, Answer::Other))),
+        ("bypass-listener-reachable", of(tried(trial(open)))),
+        ("bypass-foreign-endpoint", with_stranger(vec![good()])),
+        ("bypass-not-reached", of(answering(Answer::Nothing, Answer::Nothing))),
+        ("bypass-address-translated", of(answering(Answer::OtherProof, Answer::OtherProof))),
+        ("bypass-no-word", of(answering(Answer::Behalf, Answer::Silent))),
+    ]
+}
+
 #[test]
 fn all_is_closed_when_everything_was_tried() {
     for server in [Answer::Behalf, Answer::Nothing] {
@@ -176,7 +193,7 @@ fn every_fault_has_its_reason_and_a_next_step() {
             "Pending",
             "hr-1",
         ),
-        (vec![PodReach { addresses: [].into(), ..good() }], "Pending", "Of 1 pods, 1"),
+        (vec![PodReach { addresses: [].into(), ..good() }], "Pending", "1 of 1 pods"),
         (vec![starting], "Pending", "No pod runs yet"),
     ] {
         let found = of(pods.clone());
