@@ -223,8 +223,8 @@ impl Handles {
         self.find(text, now, false).map(drop)
     }
 
-    /// Ends the handles of every call of this name; says how many.
-    pub fn cancel(&self, name: &CallName) -> usize {
+    /// Ends the handles of every call of this name.
+    pub fn cancel(&self, name: &CallName) {
         let mut cancelled = Vec::new();
         let mut table = self.lock();
         table.open.retain(|_, entry| {
@@ -236,7 +236,7 @@ impl Handles {
         });
         drop(table);
         // The callers' tokens are wiped outside of the lock.
-        cancelled.len()
+        drop(cancelled);
     }
 
     /// How many calls are open, or outlive their answer.
@@ -285,7 +285,8 @@ pub fn is_handle_shaped(text: &str) -> bool {
 #[must_use]
 pub fn holds_handle(bytes: &[u8]) -> bool {
     let len = PREFIX.len().saturating_add(RANDOM_LEN);
-    bytes.windows(len).any(|w| std::str::from_utf8(w).is_ok_and(is_handle_shaped))
+    let begins = |w: &&[u8]| w.starts_with(PREFIX.as_bytes());
+    bytes.windows(len).filter(begins).any(|w| std::str::from_utf8(w).is_ok_and(is_handle_shaped))
 }
 
 /// Keeps a handle alive; dropping it ends the handle at once, without grace.

@@ -49,6 +49,7 @@ struct Proved {
 }
 
 /// What a handle is opened on, besides who calls which tool.
+#[derive(Clone, Copy)]
 struct Terms<'a> {
     request_id: &'a str,
     grace: u32,

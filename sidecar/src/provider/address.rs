@@ -143,8 +143,8 @@ fn judge_v6(address: Ipv6Addr) -> Result<(), AddressRefusal> {
     match address.segments() {
         [0, 0, 0, 0, 0, 0, 0, 1] => Err(AddressRefusal::Loopback),
         [0, 0, 0, 0, 0, 0, 0, 0] => Err(AddressRefusal::Unspecified),
-        // The second is the site-local network of old (RFC 3879).
-        [0xfe80..=0xfebf | 0xfec0..=0xfeff, ..] => Err(AddressRefusal::LinkLocal),
+        // The upper half is the site-local network of old (RFC 3879).
+        [0xfe80..=0xfeff, ..] => Err(AddressRefusal::LinkLocal),
         [0xff00..=0xffff, ..] => Err(AddressRefusal::NoHost),
         _ if METADATA.contains(&address) => Err(AddressRefusal::Metadata),
         _ => Ok(()),

@@ -209,10 +209,10 @@ async fn d9_a_name_that_resolves_to_the_pod_or_its_node_is_refused_at_connect() 
 /// Payroll is at 127.0.0.1; 127.0.0.66, same port, is the pod's own.
 #[tokio::test]
 async fn d9_dns_that_changes_its_mind_changes_nothing() {
-    let (dns, tap) = (Dns::start().await, Tap::start().await);
-    let trap = Trap::at(SocketAddr::from(([127, 0, 0, 66], tap.port))).await;
+    let (dns, payroll) = (Dns::start().await, Tap::start().await);
+    let trap = Trap::at(SocketAddr::from(([127, 0, 0, 66], payroll.port))).await;
     let network = dns.network(AddressPolicy::local_run().with_own(["127.0.0.66".parse().unwrap()]));
-    let (url, ca) = (format!("https://payroll.hr.svc:{}/api", tap.port), tap.ca.clone());
+    let (url, ca) = (format!("https://payroll.hr.svc:{}/api", payroll.port), payroll.ca.clone());
     let world = World::on(&network, |d| {
         d["serve"]["downstreams"][0]["url"] = json!(url);
         d["serve"]["downstreams"][0]["caBundle"] = json!(ca);
@@ -220,7 +220,7 @@ async fn d9_dns_that_changes_its_mind_changes_nothing() {
     .await;
     let alice = world.open("alice");
     // Each answer ends its connection, so that each request resolves and connects anew.
-    tap.says(|_| Say { pieces: vec![OK.as_bytes().to_vec()], close: true });
+    payroll.says(|_| Say { pieces: vec![OK.as_bytes().to_vec()], close: true });
 
     // Good when judged, bad from then on: the judged address is the one that is connected to.
     dns.answers(|n| if n == 0 { vec!["127.0.0.1"] } else { vec!["127.0.0.66"] });
@@ -245,7 +245,7 @@ async fn d9_dns_that_changes_its_mind_changes_nothing() {
     dns.answers(|_| Vec::new());
     assert_eq!(world.get("/payroll/4", alice.as_str()).await.reason(), "DownstreamUnreachable");
     assert!(trap.is_untouched(), "no byte, not even a connection");
-    assert!(tap.all().0.iter().all(|t| t.line().starts_with("GET /api/")));
+    assert!(payroll.all().0.iter().all(|t| t.line().starts_with("GET /api/")));
 }
 
 /// Until the connection that was kept has been seen to be closed, a request may still find it.

@@ -115,6 +115,8 @@ async fn b29_a_handle_lives_until_the_answer_has_ended() {
 }
 
 type Events = UnboundedSender<&'static str>;
+/// A change of the policy part of the bundle.
+type Change = fn(&mut Value);
 
 /// From now on the server answers with streams, and these feed them.
 fn streams(world: &World) -> Receiver<Events> {
@@ -277,7 +279,7 @@ async fn b29_suspension_and_a_narrower_bundle_end_handles_of_open_calls() {
     let answer = Call::tool("salary.get").token(&world.alice()).start(world.app.addresses.inbound).await;
     let (events, handle) = (streams.recv().unwrap(), handle(&world));
     is_live(&world, &handle).await;
-    let changes: [(fn(&mut Value), &str); 5] = [
+    let changes: [(Change, &str); 5] = [
         (|policy| policy["state"] = "Suspended".into(), "Suspended"),
         (|policy| policy["servers"][0]["tools"][2]["downstreams"] = json!([]), "DownstreamNotPermitted"),
         (|policy| policy["scopes"][2]["groups"] = json!(["directors"]), "NotEntitled"),

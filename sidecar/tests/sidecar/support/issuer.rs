@@ -1,7 +1,7 @@
 //! An issuer with real keys and a key set served over TLS on loopback.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -69,8 +69,13 @@ impl Drop for Issuer {
     }
 }
 
+/// The moment at which every clock of a test stands at first: the same for all of them, however long they
+/// take.
 pub(crate) fn now() -> i64 {
-    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
+    static NOW: LazyLock<i64> = LazyLock::new(|| {
+        i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
+    });
+    *NOW
 }
 
 impl Issuer {
