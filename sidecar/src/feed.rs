@@ -34,6 +34,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const AFTER_REJECTION: Duration = Duration::from_secs(2);
 /// Answers that are not held come no faster than this.
 const QUIET: Duration = Duration::from_secs(1);
+/// So many answers in a row may offer what is older than the bundle in use, as a replica of the operator does that learns
+/// of the newest a moment late; the next one is told as a rejection.
+const LATE_ANSWERS: u32 = 2;
 /// However much there is to tell, reports follow each other no faster than this.
 const SPACING: Duration = Duration::from_millis(50);
 /// The same failure is logged again after this time.
@@ -79,6 +82,7 @@ impl Feed {
             ending: asked_to_end,
             boot,
             sequence: 0,
+            late: 0,
             intake,
             metrics,
             prover,
@@ -105,6 +109,8 @@ struct Loop {
     ending: watch::Receiver<Option<bool>>,
     boot: String,
     sequence: u64,
+    /// Answers in a row that offered something older.
+    late: u32,
     intake: Arc<Intake>,
     metrics: Arc<Metrics>,
     prover: Arc<Prover>,
@@ -194,17 +200,26 @@ impl Loop {
         }
     }
 
-    /// True when the answer's bundle is in use from now on, so that there is something to tell.
-    fn take(&self, answer: &Answer, known: u64) -> Result<bool, FeedError> {
+    /// True when the answer's bundle is in use from now on, so that there is something to tell. `known` is the serial that
+    /// was reported.
+    fn take(&mut self, answer: &Answer, known: u64) -> Result<bool, FeedError> {
         let Some(bundle) = &answer.bundle else {
+            self.late = 0;
             self.intake.nothing_offered(Way::Feed);
             return Ok(false);
         };
         let bytes = serde_json::to_vec(bundle).map_err(|_| FeedError::Answer)?;
-        match self.intake.offer(Way::Feed, Some(&bytes), known) {
-            Offered::Taken(_) => Ok(true),
-            Offered::InUse(_) | Offered::Behind(_) => Ok(false),
+        let floor = if self.late < LATE_ANSWERS { 0 } else { known };
+        match self.intake.offer(Way::Feed, Some(&bytes), floor) {
             Offered::Rejected => Err(FeedError::BundleRejected),
+            Offered::Behind(serial) if serial < known => {
+                self.late = self.late.saturating_add(1);
+                Ok(false)
+            }
+            offered => {
+                self.late = 0;
+                Ok(matches!(offered, Offered::Taken(_)))
+            }
         }
     }
 

@@ -74,6 +74,14 @@ async fn d29_whatever_the_feed_offers_wrongly_the_last_good_one_stays_and_the_op
         assert_eq!(world.send(Call::tool("salary.get").token(&world.bob())).await.status, 403, "{reason}");
         assert_eq!(world.last_record().await["bundleSerial"], 5, "{reason}");
     }
+    // A replica of the operator may learn of the newest a moment late, which is nothing to tell.
+    feed.offer_nothing();
+    feed.says("nothing wrong any more", |r| r.rejected.is_none()).await;
+    let (before, old) = (feed.posts().len(), seal(&with(4, &|_| {})));
+    feed.offer(&old);
+    eventually("it was answered", async || (feed.posts().len() > before).then_some(())).await;
+    feed.offer_nothing();
+    feed.says("an answer later", |r| r.sequence > before as u64 && r.rejected.is_none()).await;
     // It may as well stop to offer it, or offer a good one.
     feed.offer_nothing();
     feed.says("nothing wrong any more", |r| r.rejected.is_none()).await;
