@@ -20,7 +20,7 @@ use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::kube_io::caches::{Caches, Change};
@@ -101,8 +101,9 @@ impl Trials {
         }
         self.findings.clear();
         let (mut schedule, mut trials) = (Schedule::default(), JoinSet::<(Subject, Option<Trial>)>::new());
+        let mut sweeps = tokio::time::interval(SWEEP);
+        sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            self.sweep(&mut schedule);
             while trials.len() < TRIALS
                 && let Some(subject) = schedule.take(Instant::now())
             {
@@ -111,12 +112,6 @@ impl Trials {
                     let trial = trial(&asker, &subject).await;
                     (subject, trial)
                 });
-            }
-            for (namespace, name) in self.publish(&schedule) {
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    sent = self.changes.send(Change::Learnt { namespace, name }) => if sent.is_err() { return },
-                }
             }
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -127,7 +122,11 @@ impl Trials {
                         return;
                     }
                 },
-                () = tokio::time::sleep(SWEEP) => {}
+                _ = sweeps.tick() => {
+                    // A pod that ended during its trial is forgotten here, before what was found of it is told.
+                    self.sweep(&mut schedule);
+                    if !self.publish(&schedule, &stop).await { return }
+                }
             }
         }
     }
@@ -166,9 +165,15 @@ impl Trials {
         Some((subject, told))
     }
 
-    /// Hands on what is known now; the identities of which something else is known than before.
-    fn publish(&self, schedule: &Schedule) -> impl Iterator<Item = (String, String)> + use<> {
-        self.findings.replace(schedule.standings()).into_iter()
+    /// Hands on what is known now, and says of which identities it is something else than before. Whether to go on.
+    async fn publish(&self, schedule: &Schedule, stop: &CancellationToken) -> bool {
+        for (namespace, name) in self.findings.replace(schedule.standings()) {
+            tokio::select! {
+                () = stop.cancelled() => return false,
+                sent = self.changes.send(Change::Learnt { namespace, name }) => if sent.is_err() { return false },
+            }
+        }
+        true
     }
 }
 

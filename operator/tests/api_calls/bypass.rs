@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use behalf_operator::bypass::{Asker, Findings, Patience, Subject, Trials, trial};
 use behalf_operator::kube_io::caches::{Caches, Change, Was};
+use behalf_operator::kube_io::lease::Leadership;
 use behalf_operator::live::Live;
 use behalf_operator::metrics::Metrics;
 use behalf_operator::reconcile;
@@ -492,4 +493,27 @@ async fn the_webhook_warns_of_ports_that_services_of_the_namespace_target() {
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     let warning = warnings[0].as_str().unwrap();
     assert!(warning.contains("port 9090/TCP (targeted by Service hr) is closed"), "{warning}");
+}
+
+#[tokio::test]
+async fn who_does_not_lead_tries_nobody() {
+    let world = world(8000);
+    let gather = world.gather().await;
+    let (findings, stop) = (gather.findings().clone(), CancellationToken::new());
+    findings.replace([("u0".into(), (("hr".into(), "hr-tools".into()), Default::default()))].into());
+    let trials = || {
+        let (sender, changes) = mpsc::channel(16);
+        let caches = gather.caches().clone();
+        (Trials::new(caches, |_: &str| None, findings.clone(), asker(0), sender), changes)
+    };
+    let (others, mut silence) = trials();
+    let (ours, mut word) = trials();
+    let following = tokio::spawn(others.lead(Leadership::never(), stop.clone()));
+    assert!(silence.try_recv().is_err());
+    let leading = tokio::spawn(ours.lead(Leadership::always(), stop.clone()));
+    assert!(word.recv().await.is_some());
+    stop.cancel();
+    following.await.unwrap();
+    leading.await.unwrap();
+    assert!(silence.recv().await.is_none(), "it ended without a word");
 }
