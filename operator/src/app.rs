@@ -252,7 +252,8 @@ impl Parts {
             apply,
             counts: Counts::new(self.client.clone(), leadership.clone(), Arc::clone(&self.metrics)),
             statuses: Statuses::new(self.client.clone(), leadership.clone(), Arc::clone(&self.metrics)),
-            events: Events::new(self.client.clone(), self.args.pod_name.clone(), Arc::clone(&self.metrics)),
+            events: Events::new(self.client.clone(), self.args.pod_name.clone(), Arc::clone(&self.metrics))
+                .led(leadership.clone()),
             keys: self.keys.clone(),
             settings: self.settings.clone(),
             desk: Arc::clone(&self.desk),

@@ -26,6 +26,8 @@ use crate::metrics::{Metrics, Object};
 
 /// How often the Secret is read again, should its watch miss something.
 const RECHECK: Duration = Duration::from_mins(10);
+/// How long one look may take.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How often the certificate at hand is judged.
 const JUDGE: Duration = Duration::from_secs(1);
 /// How soon a failed attempt is repeated.
@@ -45,6 +47,9 @@ pub enum CertificateError {
     /// A certificate cannot be served with.
     #[error(transparent)]
     Serving(#[from] ServingError),
+    /// The API server does not answer.
+    #[error("no answer in time about the certificate Secret")]
+    Slow,
     /// Somebody else kept changing the Secret.
     #[error("the certificate Secret kept changing while it was written")]
     Contended,
@@ -58,6 +63,7 @@ impl CertificateError {
             Self::Secret(_) => "CertificateSecret",
             Self::Issue(error) => error.reason(),
             Self::Serving(error) => error.reason(),
+            Self::Slow => "CertificateSecretSlow",
             Self::Contended => "CertificateContended",
         }
     }
@@ -104,7 +110,10 @@ impl Certificates {
         let mut changes = self.secrets.changes(&self.secret);
         let (mut pending, mut known) = (Some(pending), Known::default());
         loop {
-            let result = self.look(&mut known).await;
+            let result = match tokio::time::timeout(PATIENCE, self.look(&mut known)).await {
+                Ok(result) => result,
+                Err(_) => Err(CertificateError::Slow),
+            };
             match &result {
                 Ok(()) => drop(pending.take()),
                 Err(error) => {

@@ -8,12 +8,14 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 
+use super::lease::Leadership;
 use crate::metrics::{Metrics, Object};
 
 /// Writes Events.
 #[derive(Clone)]
 pub struct Events {
     client: Client,
+    leadership: Leadership,
     reporter: Reporter,
     metrics: Arc<Metrics>,
 }
@@ -23,12 +25,21 @@ impl Events {
     #[must_use]
     pub fn new(client: Client, instance: Option<String>, metrics: Arc<Metrics>) -> Self {
         let reporter = Reporter { controller: names::EVENT_CONTROLLER.to_owned(), instance };
-        Self { client, reporter, metrics }
+        Self { client, leadership: Leadership::always(), reporter, metrics }
+    }
+
+    /// The same, as long as this replica leads.
+    #[must_use]
+    pub fn led(self, leadership: Leadership) -> Self {
+        Self { leadership, ..self }
     }
 
     /// Writes one Event each. One that cannot be written is logged: the status says the same.
     pub async fn publish(&self, intents: Vec<EventIntent>, object: &ObjectReference) {
         for intent in intents {
+            if !self.leadership.leads() {
+                return;
+            }
             let event = Event {
                 type_: match intent.kind {
                     EventKind::Normal => EventType::Normal,

@@ -36,8 +36,10 @@ const RECHECK: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_secs(5);
 /// How often the parameters are looked at while a key waits to be pinned.
 const SETTLING: Duration = Duration::from_secs(1);
+/// How long one look may take.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How often two replicas may get in each other's way before it counts as a failure.
-const ATTEMPTS: usize = 5;
+const ATTEMPTS: usize = 12;
 
 /// Why the keys cannot be loaded or changed.
 #[derive(Debug, thiserror::Error)]
@@ -154,10 +156,14 @@ impl Keeper {
         let mut changes = self.around.secrets.changes(names::SECRET_SIGNING_KEYS);
         let mut leadership = self.around.leadership.clone();
         loop {
-            let wait = match self.look().await {
-                Ok(wait) => wait,
-                Err(KeysError::NotLeading(_)) => RETRY,
-                Err(error) => {
+            let wait = match tokio::time::timeout(PATIENCE, self.look()).await {
+                Ok(Ok(wait)) => wait.min(self.around.rules.overlap),
+                Ok(Err(KeysError::NotLeading(_))) => RETRY,
+                Err(_) => {
+                    tracing::warn!("no answer in time about the signing keys");
+                    RETRY
+                }
+                Ok(Err(error)) => {
                     tracing::error!(reason = error.reason(), error = %error, "cannot keep the signing keys");
                     RETRY
                 }
