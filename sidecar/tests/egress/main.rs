@@ -12,5 +12,6 @@ mod outbound;
 mod provider;
 mod raw;
 mod redirect;
+mod streams;
 mod tap;
 mod world;

@@ -234,7 +234,7 @@ fn table(origin: &str) -> Vec<(String, Want)> {
 }
 
 /// Sends and reads until the end of the connection; gives all that came.
-async fn talk(world: &World, bytes: &str) -> Vec<u8> {
+pub(crate) async fn talk(world: &World, bytes: &str) -> Vec<u8> {
     let mut stream = TcpStream::connect(world.egress).await.unwrap();
     // The other side may have closed before it has read everything.
     let _ = stream.write_all(bytes.as_bytes()).await;
@@ -320,44 +320,6 @@ async fn reason_of(world: &World, row: usize) -> String {
         assert!(tokio::time::Instant::now() < deadline, "row {row} leaves a record: {last:?}");
         tokio::task::yield_now().await;
     }
-}
-
-#[tokio::test]
-async fn d17_a_doubt_is_answered_and_recorded_wherever_the_network_cuts_the_head() {
-    let tap = Tap::start().await;
-    let world = World::with(tap.downstream()).await;
-    let alice = world.open("alice");
-    let head = format!(
-        "GET /payroll/a HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n",
-        alice.as_str()
-    );
-    for (n, cut) in [1, 5, 24, 25, 60, head.len() - 4, head.len() - 3, head.len() - 2, head.len() - 1]
-        .into_iter()
-        .enumerate()
-    {
-        let mut stream = TcpStream::connect(world.egress).await.unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream.write_all(&head.as_bytes()[..cut]).await.unwrap();
-        // The other side has a turn before the rest comes.
-        for _ in 0..50 {
-            tokio::task::yield_now().await;
-        }
-        stream.write_all(&head.as_bytes()[cut..]).await.unwrap();
-        let mut came = Vec::new();
-        let read = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut came)).await;
-        assert!(
-            read.is_ok() && came.starts_with(b"HTTP/1.1 400 "),
-            "{cut}: {}",
-            String::from_utf8_lossy(&came)
-        );
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
-        while world.records().await.len() <= n {
-            assert!(tokio::time::Instant::now() < deadline, "a record: {cut}");
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(world.last().await["reason"], "FramingLengthAndCoding", "{cut}");
-    }
-    assert!(tap.all().0.is_empty());
 }
 
 #[tokio::test]
