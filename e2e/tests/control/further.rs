@@ -267,7 +267,7 @@ pub const MORE: &[Row] = &[
     row(
         "another identity's label",
         |pod| pod["metadata"]["labels"]["behalf.dev/agent-identity"] = json!("second"),
-        "in the pod template|let the webhook add it",
+        "agent-identity: tools|in the pod template|let the webhook add it",
         Some("serviceAccountName: second"),
     ),
 ];
