@@ -12,6 +12,8 @@ use behalf_crds::v1alpha1::{
 use behalf_policy::bundle::document::{FORMAT, FeedDocument, PolicyDocument};
 use behalf_policy::bundle::{Bundle, Document, RefuseAllReason, Serve};
 
+use k8s_openapi::api::core::v1::Namespace;
+
 use crate::bypass;
 use crate::compile::{self, Resolved, namespace_of};
 use crate::conditions::ConditionIntent;
@@ -46,6 +48,8 @@ pub struct Desired {
     pub namespace: String,
     /// Namespace of the operator.
     pub system_namespace: String,
+    /// Whether pods of the namespace may join at all.
+    pub enrolled: bool,
     /// The stage in effect.
     pub stage: crds::Stage,
     /// The `metadata.generation` all this was computed from.
@@ -74,7 +78,13 @@ pub fn identity(gathered: &Gathered, settings: &Settings) -> Desired {
     let revision = revision(gathered, settings, &resolved);
     let (pods, pods_problem) = pods(gathered, &revision);
     Desired {
-        bundle: if deleted { BundleIntent::Write(tombstone()) } else { verdict.bundle },
+        bundle: match (deleted, enrolled(&gathered.namespace) || gathered.last_bundle.is_some()) {
+            // Nobody can join there, and admission lets the operator make no bundle there.
+            (_, false) => BundleIntent::Keep,
+            (true, true) => BundleIntent::Write(tombstone()),
+            (false, true) => verdict.bundle,
+        },
+        enrolled: enrolled(&gathered.namespace),
         accepted: verdict.accepted,
         resolved_refs: verdict.resolved_refs,
         injection_revision: revision,
@@ -90,6 +100,11 @@ pub fn identity(gathered: &Gathered, settings: &Settings) -> Desired {
         suspended: gathered.identity.spec.state == State::Suspended,
         pods_problem,
     }
+}
+
+fn enrolled(namespace: &Namespace) -> bool {
+    let label = namespace.metadata.labels.as_ref().and_then(|labels| labels.get(names::LABEL_INJECTION));
+    label.is_some_and(|value| names::Injection::parse(value).is_some())
 }
 
 /// What the pods of a deleted identity run by: nothing is served.
@@ -318,9 +333,7 @@ fn pods_problem(
     if counts.matched > 0 {
         return None;
     }
-    let labels = gathered.namespace.metadata.labels.as_ref();
-    let enrolled = labels.and_then(|labels| labels.get(names::LABEL_INJECTION));
-    let message = if enrolled.is_some_and(|value| names::Injection::parse(value).is_some()) {
+    let message = if enrolled(&gathered.namespace) {
         format!(
             "No pod joined yet. Put the label {}: {name} and serviceAccountName: {account} into the pod template.",
             names::LABEL_AGENT_IDENTITY

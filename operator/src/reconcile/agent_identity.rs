@@ -34,8 +34,10 @@ pub(super) async fn reconcile(
         Ok(identity) => serve(context, namespace, name, identity).await,
         Err(invalid) => {
             let refusal = Serve::RefuseAll { reason: RefuseAllReason::IdentityNotAccepted };
-            put(context, namespace, name, &BundleIntent::Write(refusal)).await?;
+            // Said even if it cannot be written, in a namespace that is not enrolled for example.
+            let put = put(context, namespace, name, &BundleIntent::Write(refusal)).await;
             unreadable::report(context, held.as_ref(), invalid, "Until then every call is refused.").await?;
+            put?;
             Ok(Next::AwaitChange)
         }
     }

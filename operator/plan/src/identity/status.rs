@@ -110,6 +110,8 @@ fn bundle_not_written(summary: &Summary<'_>) -> Option<ConditionIntent<ReadyReas
             names::SYSTEM_NAMESPACE,
             names::OPERATOR
         ),
+        // Then nothing is to be written, and what there is to do is said with the pods.
+        (None, None) if !summary.desired.enrolled => return None,
         (None, None) => "The bundle was not written yet, so pods cannot start; it is tried again.".to_owned(),
         (None, Some(_)) => return None,
     };

@@ -331,6 +331,17 @@ fn what_does_not_fit_into_a_config_map_is_refused() {
 }
 
 #[test]
+fn no_bundle_is_made_where_no_pod_can_join_but_one_that_is_there_follows() {
+    let mut outside = gathered();
+    outside.namespace.metadata.labels.as_mut().unwrap().remove("behalf.dev/injection");
+    assert_eq!(plan(&outside).bundle, BundleIntent::Keep);
+    outside.last_bundle = Some(LastBundle { document: document(tombstone(), 1), digest: String::new() });
+    assert!(matches!(plan(&outside).bundle, BundleIntent::Write(Serve::Policy(_))));
+    outside.identity.metadata.deletion_timestamp = Some(at(1));
+    assert_eq!(plan(&outside).bundle, BundleIntent::Write(tombstone()));
+}
+
+#[test]
 fn the_serial_never_goes_back_and_an_unchanged_bundle_is_not_written() {
     let last = document(tombstone(), 1000);
     assert_eq!(next_document("hr", "hr-tools", tombstone(), None, Some(&last), 2000), None);

@@ -76,7 +76,12 @@ fn ready_names_the_first_thing_to_do() {
         (&stray, &applied(), "PodsMissing", "job-1"),
         (&empty, &applied(), "NoPods", "behalf.dev/agent-identity: hr-tools"),
         (&ended, &applied(), "NoPods", "serviceAccountName: hr-mcp"),
-        (&unenrolled, &applied(), "NoPods", "kubectl label namespace hr behalf.dev/injection=Optional"),
+        (
+            &unenrolled,
+            &Applied::default(),
+            "NoPods",
+            "kubectl label namespace hr behalf.dev/injection=Optional",
+        ),
         (&no_catalog, &applied(), "RefsNotResolved", "spec.catalogRef.name"),
         (&forbidden, &applied(), "NotAccepted", "kubectl get scat corp"),
     ] {
