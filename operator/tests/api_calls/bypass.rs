@@ -1,12 +1,12 @@
 //! Trials from outside against listeners of our own, and what becomes of what they find.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+#[path = "bypass/stand.rs"]
+mod stand;
+
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aws_lc_rs::hmac;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use behalf_operator::bypass::{Asker, Findings, Patience, Subject, Trials, trial};
 use behalf_operator::kube_io::caches::{Caches, Change, Was};
 use behalf_operator::kube_io::lease::Leadership;
@@ -15,111 +15,21 @@ use behalf_operator::metrics::Metrics;
 use behalf_operator::reconcile;
 use behalf_operator::reconcile::triggers::{Key, keys};
 use behalf_operator::webhook::mutate::Mutate;
-use behalf_plan::bypass::{Answer, Trial};
-use behalf_policy::feed::{Listener, ProofKey, Protocol, Report, is_challenge, proof_message};
-use behalf_policy::wire::CHALLENGE_PATH_PREFIX;
+use behalf_plan::bypass::{Answer, Standing, Trial};
+use behalf_policy::feed::{Listener, ProofKey, Protocol, Report};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
+use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use self::stand::{LOOPBACK, Stand, nobody, ok, proof_key, stand};
 use crate::world::{IDENTITY, World, identity, key, pod, writes};
 
-const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const POD: &str = "/api/v1/namespaces/hr/pods/hr-1";
 const SERVICE: &str = "/api/v1/namespaces/hr/services/hr";
 const SLICE: &str = "/apis/discovery.k8s.io/v1/namespaces/hr/endpointslices/hr-a";
 /// No test waits longer.
-const DEADLINE: Duration = Duration::from_secs(60);
-
-fn proof_key() -> ProofKey {
-    ProofKey::new("k".repeat(43))
-}
-
-/// What stands on a port.
-#[derive(Clone)]
-enum Stand {
-    /// A sidecar with this key.
-    Sidecar(ProofKey),
-    /// Answers this to everybody, and hangs up.
-    Says(Vec<u8>),
-    /// Says this before it was asked.
-    Greets(&'static [u8]),
-    /// Has somebody else answer, over a connection of its own.
-    Relays(SocketAddr),
-    /// Takes connections and says nothing.
-    Silent,
-    /// Takes connections and hangs up.
-    HangsUp,
-}
-
-async fn stand(address: IpAddr, stand: Stand) -> u16 {
-    let listener = TcpListener::bind((address, 0)).await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        let mut held = Vec::new();
-        loop {
-            let (mut stream, peer) = listener.accept().await.unwrap();
-            match &stand {
-                Stand::Silent => held.push(stream),
-                Stand::HangsUp => drop(stream),
-                Stand::Greets(text) => {
-                    let _ = stream.write_all(text).await;
-                    held.push(stream);
-                }
-                Stand::Says(text) => {
-                    let _ = question(&mut stream).await;
-                    let _ = stream.write_all(text).await;
-                }
-                Stand::Sidecar(key) => {
-                    let asked = question(&mut stream).await;
-                    let _ = stream.write_all(&prove(&asked, key, peer)).await;
-                }
-                Stand::Relays(to) => {
-                    let asked = question(&mut stream).await;
-                    let mut other = TcpStream::connect(to).await.unwrap();
-                    other.write_all(&asked).await.unwrap();
-                    let mut answer = Vec::new();
-                    let _ = other.read_to_end(&mut answer).await;
-                    let _ = stream.write_all(&answer).await;
-                }
-            }
-        }
-    });
-    port
-}
-
-async fn question(stream: &mut TcpStream) -> Vec<u8> {
-    let mut asked = Vec::new();
-    while !asked.ends_with(b"\r\n\r\n") && stream.read_buf(&mut asked).await.unwrap_or(0) > 0 {}
-    asked
-}
-
-fn prove(asked: &[u8], key: &ProofKey, peer: SocketAddr) -> Vec<u8> {
-    let asked = std::str::from_utf8(asked).unwrap();
-    let target = asked.strip_prefix("GET ").unwrap().split(' ').next().unwrap();
-    let challenge = target.strip_prefix(CHALLENGE_PATH_PREFIX).unwrap();
-    assert!(is_challenge(challenge) && asked.contains("\r\nHost: "), "{asked}");
-    let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose().as_bytes());
-    let tag = hmac::sign(&key, &proof_message(challenge, peer.ip(), peer.port()));
-    ok(&URL_SAFE_NO_PAD.encode(tag.as_ref()))
-}
-
-fn ok(body: &str) -> Vec<u8> {
-    format!(
-        "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
-}
-
-/// A port that nobody listens on, kept from others.
-fn nobody() -> (u16, TcpSocket) {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind((LOOPBACK, 0).into()).unwrap();
-    (socket.local_addr().unwrap().port(), socket)
-}
+const DEADLINE: Duration = Duration::from_mins(1);
 
 fn subject(server_port: u16) -> Subject {
     Subject {
@@ -204,6 +114,11 @@ async fn a_trial_says_who_answers_with_and_without_control() {
         assert!(reached.open.is_empty());
     }
     let control = stand(LOOPBACK, sidecar()).await;
+    let relay = stand(LOOPBACK, Stand::Relays((LOOPBACK, control).into())).await;
+    let found = trial(&asker(control), &subject(relay)).await.unwrap();
+    let reached = &found.addresses[&LOOPBACK];
+    assert_eq!((reached.control, reached.server), (Answer::Behalf, Answer::OtherProof));
+    assert!(!found.is_clean(), "a proof that was fetched for somebody else");
     let (server, _kept) = nobody();
     let found = trial(&asker(control), &subject(server)).await.unwrap();
     assert_eq!(found.addresses[&LOOPBACK].server, Answer::Nothing);
@@ -365,7 +280,7 @@ async fn what_was_found_in_an_earlier_term_is_forgotten() {
     let world = world(8000);
     let gather = world.gather().await;
     let findings = gather.findings().clone();
-    findings.replace([("gone".into(), (("hr".into(), "hr-tools".into()), Default::default()))].into());
+    findings.replace([("gone".into(), (("hr".into(), "hr-tools".into()), Standing::default()))].into());
     let (sender, mut changes) = mpsc::channel(16);
     let trials = Trials::new(gather.caches().clone(), |_: &str| None, findings.clone(), asker(0), sender);
     let stop = CancellationToken::new();
@@ -375,7 +290,7 @@ async fn what_was_found_in_an_earlier_term_is_forgotten() {
     running.await.unwrap();
     let all = findings.replace([].into());
     assert_eq!(all.len(), 1, "the pod that runs");
-    assert_eq!(findings.of("gone"), Default::default());
+    assert_eq!(findings.of("gone"), Standing::default());
 }
 
 #[test]
@@ -383,7 +298,7 @@ fn what_is_known_already_is_no_change() {
     let findings = Findings::default();
     let identity = ("hr".to_owned(), "hr-tools".to_owned());
     let with = |trial| {
-        let standing = behalf_plan::bypass::Standing { told: None, trial };
+        let standing = Standing { told: None, trial };
         [("u1".to_owned(), (identity.clone(), standing))].into()
     };
     assert_eq!(findings.replace(with(None)), [identity.clone()].into());
@@ -500,18 +415,18 @@ async fn who_does_not_lead_tries_nobody() {
     let world = world(8000);
     let gather = world.gather().await;
     let (findings, stop) = (gather.findings().clone(), CancellationToken::new());
-    findings.replace([("u0".into(), (("hr".into(), "hr-tools".into()), Default::default()))].into());
+    findings.replace([("u0".into(), (("hr".into(), "hr-tools".into()), Standing::default()))].into());
     let trials = || {
         let (sender, changes) = mpsc::channel(16);
         let caches = gather.caches().clone();
         (Trials::new(caches, |_: &str| None, findings.clone(), asker(0), sender), changes)
     };
     let (others, mut silence) = trials();
-    let (ours, mut word) = trials();
+    let (ours, mut told) = trials();
     let following = tokio::spawn(others.lead(Leadership::never(), stop.clone()));
     assert!(silence.try_recv().is_err());
     let leading = tokio::spawn(ours.lead(Leadership::always(), stop.clone()));
-    assert!(word.recv().await.is_some());
+    assert!(told.recv().await.is_some());
     stop.cancel();
     following.await.unwrap();
     leading.await.unwrap();
