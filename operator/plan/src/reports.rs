@@ -18,6 +18,10 @@ pub use ledger::{Absorbed, Ledger, LedgerError};
 /// held, so that neither a lost connection nor a new leader counts as silence.
 pub const REPORT_MAX_AGE_SECONDS: u64 = 6 * behalf_policy::feed::HOLD_SECONDS;
 
+/// A pod that was not heard at all since somebody listens is given longer, seconds: sidecars that found nobody come back
+/// after up to half a minute.
+pub const FIRST_REPORT_SECONDS: u64 = REPORT_MAX_AGE_SECONDS + 3 * behalf_policy::feed::HOLD_SECONDS;
+
 /// Value of the component label on the objects with counts.
 pub const COMPONENT: &str = "counts";
 /// Key of the ledger in its `ConfigMap`.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use behalf_plan::reports::{self, Absorbed, REPORT_MAX_AGE_SECONDS};
+use behalf_plan::reports::{self, Absorbed, FIRST_REPORT_SECONDS, REPORT_MAX_AGE_SECONDS};
 use behalf_plan::{Ledger, PodFacts, Reports, Stand, Told};
 use behalf_policy::feed::Report;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -22,6 +22,8 @@ use crate::kube_io::caches::Change;
 
 /// A pod that was not heard for so long is silent.
 const MAX_AGE: Duration = Duration::from_secs(REPORT_MAX_AGE_SECONDS);
+/// The same for one that was not heard at all yet.
+const FIRST: Duration = Duration::from_secs(FIRST_REPORT_SECONDS);
 
 /// What was told.
 #[derive(Debug)]
@@ -70,6 +72,13 @@ pub struct Unwritten {
     /// Until when it may wait, unless something else is to be written as well; none: it may not.
     pub waits: Option<Duration>,
     version: u64,
+}
+
+impl Pod {
+    /// When it falls silent.
+    fn due(&self) -> Instant {
+        self.heard + if self.report.is_some() { MAX_AGE } else { FIRST }
+    }
 }
 
 impl Table {
@@ -137,7 +146,7 @@ impl Desk {
     #[must_use]
     pub fn reports(&self, identity: &IdentityKey, facts: &[PodFacts], now: Instant) -> Reports {
         let mut state = self.state();
-        let settling = state.since.is_some_and(|since| now.saturating_duration_since(since) < MAX_AGE);
+        let settling = state.since.is_some_and(|since| now.saturating_duration_since(since) < FIRST);
         let State { pods, tables, .. } = &mut *state;
         let ours: BTreeMap<&str, &PodFacts> =
             facts.iter().filter(|it| it.labelled && it.injected).map(|it| (it.uid.as_str(), it)).collect();
@@ -168,7 +177,7 @@ impl Desk {
         }
         let told = table.pods.iter().filter_map(|uid| {
             let pod = pods.get(uid)?;
-            let silent = pod.silent || now.saturating_duration_since(pod.heard) >= MAX_AGE;
+            let silent = pod.silent || pod.due() <= now;
             Some((uid.clone(), Told { silent, report: pod.report.clone() }))
         });
         let ledger = table.ledger.as_ref().filter(|ledger| table.loaded && !ledger.is_empty());
@@ -288,7 +297,7 @@ impl Desk {
     fn silence(&self, now: Instant) -> (BTreeSet<IdentityKey>, Instant) {
         let (mut silent, mut next) = (BTreeSet::new(), now + MAX_AGE);
         for pod in self.state().pods.values_mut().filter(|pod| !pod.silent) {
-            let due = pod.heard + MAX_AGE;
+            let due = pod.due();
             if due <= now {
                 pod.silent = true;
                 silent.insert(pod.identity.clone());
@@ -460,12 +469,16 @@ mod tests {
         assert!(!silent(now) && desk.reports(&key(), &facts, now).settling);
         assert!(!desk.reports(&key(), &facts, now).pods.contains_key("b"), "it does not run yet");
         let (none, next) = desk.silence(now + Duration::from_secs(1));
-        assert!(none.is_empty() && next == now + MAX_AGE);
+        assert!(none.is_empty() && next == now + Duration::from_secs(1) + MAX_AGE);
+        assert!(desk.silence(next).0.is_empty(), "it was not heard yet at all, and may have to find us");
+        let next = desk.silence(next).1;
+        assert_eq!(next, now + FIRST);
         assert_eq!(desk.silence(next).0, [key()].into());
         assert!(desk.silence(next).0.is_empty(), "said once");
         assert!(silent(next) && !desk.reports(&key(), &facts, next).settling);
         assert!(desk.report(&who("a"), report("x", 1, 0), &at(), next));
         assert!(!silent(next));
+        assert!(!silent(next + MAX_AGE / 2) && silent(next + MAX_AGE), "it was heard, and is not any more");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use behalf_policy::feed::{Answer, FORMAT, HOLD_SECONDS, Report, ReportError};
 use behalf_policy::wire::FEED_PATH;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -82,6 +82,9 @@ pub enum Refusal {
     /// Too many wait already. The report was taken.
     #[error("too many requests wait; come back in a moment")]
     Busy,
+    /// A last word did not reach the leader. Say it again.
+    #[error("the report did not reach the replica that leads")]
+    NotHandedOn,
     /// Relayed to a replica that does not lead.
     #[error("this replica does not lead")]
     NotLeading,
@@ -104,6 +107,7 @@ impl Refusal {
             Self::Stranger(stranger) => stranger.reason(),
             Self::Report(error) => error.reason(),
             Self::Busy => "Busy",
+            Self::NotHandedOn => "NotHandedOn",
             Self::NotLeading => "NotLeading",
             Self::NotFound => "NotFound",
             Self::Method => "MethodNotAllowed",
@@ -113,7 +117,9 @@ impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
             Self::NoToken | Self::Token(_) => StatusCode::UNAUTHORIZED,
-            Self::Unavailable | Self::Busy | Self::NotLeading => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable | Self::Busy | Self::NotHandedOn | Self::NotLeading => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Stranger(_) => StatusCode::FORBIDDEN,
             Self::Report(ReportError::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Report(_) => StatusCode::BAD_REQUEST,
@@ -127,6 +133,9 @@ impl Refusal {
         let mut response = respond(self.status(), json_type(), body.into());
         if self.status() == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if self.status() == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
     }
@@ -168,7 +177,7 @@ impl Feed {
         let who = reporter(&bearer, self.gather.caches())?;
         let report = Report::parse(request.body())?;
         let (ended, running) = (report.ended, report.bundle.as_ref().map(|it| it.digest.clone()));
-        self.deliver(&who, report, request.body()).await;
+        self.deliver(&who, report, request.body()).await?;
         if ended { Ok(nothing()) } else { self.newest(&who, running.as_deref()).await }
     }
 
@@ -195,25 +204,27 @@ impl Feed {
         Ok(self.tokens.review(token.trim()).await?)
     }
 
-    /// To the desk, or on its way to it. A last word is waited for: nobody says it again.
-    async fn deliver(&self, who: &Reporter, report: Report, body: &Bytes) {
+    /// To the desk, or on its way to it. Whether a last word arrived is waited for: nothing comes after it, so whoever says
+    /// it has to know whether to say it again.
+    async fn deliver(&self, who: &Reporter, report: Report, body: &Bytes) -> Result<(), Refusal> {
         if self.leadership.leads() {
-            return self.take(who, report).await;
+            self.take(who, report).await;
+            return Ok(());
         }
         let (relay, metrics) = (Arc::clone(&self.relay), Arc::clone(&self.metrics));
         let (who, body) = (who.clone(), body.clone());
         let hand_on = async move {
             let handed = relay.hand_on(&who, &body).await;
             metrics.relayed(handed.as_ref().map_or_else(relay::RelayError::reason, |()| "Ok"));
-            if let Err(error) = handed {
+            handed.inspect_err(|error| {
                 tracing::debug!(reason = error.reason(), error = %error, "a report did not reach the leader");
-            }
+            })
         };
         if report.ended {
-            hand_on.await;
-        } else {
-            tokio::spawn(hand_on);
+            return hand_on.await.map_err(|_| Refusal::NotHandedOn);
         }
+        tokio::spawn(hand_on);
+        Ok(())
     }
 
     async fn take(&self, who: &Reporter, report: Report) {

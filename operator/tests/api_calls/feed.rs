@@ -40,7 +40,7 @@ const COUNTS: &str = "/api/v1/namespaces/hr/configmaps/behalf-counts-hr-tools";
 const CONFIGMAPS: &str = "/api/v1/namespaces/hr/configmaps";
 const STATUS: &str = "/apis/behalf.dev/v1alpha1/namespaces/hr/agentidentities/hr-tools/status";
 /// No test waits longer.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 fn account(namespace: &str, account: &str, pod: &str, uid: &str) -> Value {
     json!({
@@ -458,7 +458,8 @@ async fn a_follower_without_a_leader_drops_what_it_is_told_and_answers_all_the_s
     let mut served = served_from(&world, world.gather().await, Leadership::never());
     let mut last = report('a', 1, None, 5);
     last["ended"] = json!(true);
-    assert_eq!(ask(&served.feed, Some("good"), &last).await.0, 200);
+    let answer = ask(&served.feed, Some("good"), &last).await;
+    assert_eq!(answer, (503, "NotHandedOn".into()), "a last word is to be said again");
     assert_eq!(ask(&served.feed, Some("good"), &report('b', 1, None, 5)).await.0, 200);
     assert!(served.changes.try_recv().is_err());
     assert!(world.desk.last("uid-1").is_none());
@@ -532,7 +533,9 @@ async fn what_a_follower_is_told_reaches_the_leader_and_nobody_else() {
         (9, authorities.as_str(), token.as_path()),
     ] {
         let follower = follower(port, authorities, token).await;
-        assert_eq!(ask(&follower, Some("good"), &last).await.0, 200, "the sidecar is answered all the same");
+        assert_eq!(ask(&follower, Some("good"), &last).await, (503, "NotHandedOn".into()));
+        let more = ask(&follower, Some("good"), &report('a', 1, None, 5)).await;
+        assert_eq!(more.0, 200, "the sidecar is told of its bundle all the same");
         assert!(leader.changes.try_recv().is_err(), "{port} {token:?}");
     }
     let follower = follower(port, &authorities, &token).await;
