@@ -189,8 +189,9 @@ impl App {
     }
 
     /// Ends in order: not ready, nothing new accepted, open calls waited for up to `deadline`, records
-    /// written, the last report sent. The way out stays open until then, because open calls need it.
-    pub async fn drain(self, deadline: Duration) {
+    /// written, the last report sent. The way out stays open until then, because open calls need it. False when calls
+    /// were still open at the deadline.
+    pub async fn drain(self, deadline: Duration) -> bool {
         let Self { addresses: _, readiness, audit, handles: _, drain, feed, tasks } = self;
         let started = Instant::now();
         let _draining: Block = readiness.block("draining");
@@ -203,6 +204,7 @@ impl App {
         for task in tasks {
             task.abort();
         }
+        whole
     }
 }
 

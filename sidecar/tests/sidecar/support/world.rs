@@ -183,7 +183,8 @@ impl World {
     /// sequence, and no secret in any of them.
     pub(crate) async fn stop(self) -> Vec<Value> {
         let sent = self.sent.load(Ordering::SeqCst);
-        self.app.drain(Duration::from_secs(20)).await;
+        let whole = self.app.drain(Duration::from_secs(20)).await;
+        assert!(whole, "no call was open any more, and the drain did not end");
         let text = self.sink.text();
         assert!(!text.contains(".eyJ") && !text.contains("behalf_"), "a secret was recorded");
         let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
