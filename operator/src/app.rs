@@ -1,6 +1,9 @@
 //! The composition root: chooses which parts exist and connects them.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod parameters;
+mod served;
+mod settings;
+
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::process::ExitCode;
@@ -11,16 +14,15 @@ use anyhow::{Context as _, anyhow, bail};
 use behalf_crds::names;
 use behalf_plan::Settings;
 use behalf_policy::bundle::document::FeedDocument;
-use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
-use k8s_openapi::api::core::v1::ResourceRequirements;
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::parameters::{Parameters, parameters};
+use self::served::{Probes, Scrapes};
+use self::settings::{lifetimes, settings};
 use crate::args::{Args, Command, Role, RunArgs};
 use crate::bypass::{Asker, Trials};
 use crate::certs::issue::Lifetimes;
@@ -35,7 +37,7 @@ use crate::feed::held::Held;
 use crate::feed::relay::{MAX_RELAY_BYTES, Relay};
 use crate::feed::server::{Feed, HOLD};
 use crate::health::{Pending, Readiness};
-use crate::http_server::{Handler, Limits, Server, respond, text};
+use crate::http_server::{Limits, Server};
 use crate::kube_io::apply::Apply;
 use crate::kube_io::caches::{Caches, Change};
 use crate::kube_io::counts::Counts;
@@ -49,7 +51,6 @@ use crate::kube_io::webhook_config::WebhookConfiguration;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::reconcile::{self, Context};
-use crate::resolv_conf;
 use crate::signing::SigningKeys;
 use crate::signing::keep::{self, Around, Keeper};
 use crate::signing::rotate::Rules;
@@ -59,10 +60,6 @@ use crate::webhook::server::Webhook;
 
 /// Changes that may wait for the reconciler before the watches wait for it.
 const CHANGES: usize = 1024;
-/// How often the parameters of the admission policies are compared.
-const PARAMETERS_RECHECK: Duration = Duration::from_secs(30);
-/// How soon a failed write of them is repeated.
-const PARAMETERS_RETRY: Duration = Duration::from_secs(5);
 /// Sidecars that may be connected to this replica at a time; each holds one connection.
 const FEED_CONNECTIONS: usize = 32 * 1024;
 /// How long everything may take to end by itself; kubelet waits longer.
@@ -438,107 +435,6 @@ async fn supervise(
     }
 }
 
-fn lifetimes(args: &RunArgs) -> anyhow::Result<Lifetimes> {
-    if args.authority_lifetime < args.certificate_lifetime * 2 {
-        bail!("--authority-lifetime must be at least twice --certificate-lifetime");
-    }
-    let (authority, certificate) = (args.authority_lifetime, args.certificate_lifetime);
-    Ok(Lifetimes { authority: authority.try_into()?, certificate: certificate.try_into()? })
-}
-
-/// What plans depend on, without the keys: those are replaced while the process runs.
-fn settings(args: &RunArgs) -> anyhow::Result<Settings> {
-    let (mut nameservers, mut cluster_domain) = (args.nameserver.clone(), args.cluster_domain.clone());
-    if nameservers.is_empty() || cluster_domain.is_none() {
-        let text = std::fs::read_to_string(&args.resolv_conf).with_context(|| {
-            format!("cannot read {} (or set --nameserver and --cluster-domain)", args.resolv_conf.display())
-        })?;
-        let found = resolv_conf::parse(&text);
-        if nameservers.is_empty() {
-            nameservers = found.nameservers;
-        }
-        cluster_domain = cluster_domain.or(found.cluster_domain);
-    }
-    if nameservers.is_empty() {
-        bail!("no nameserver in {}; set --nameserver", args.resolv_conf.display());
-    }
-    let Some(cluster_domain) = cluster_domain else {
-        bail!("no svc.<domain> in the search list of {}; set --cluster-domain", args.resolv_conf.display());
-    };
-    let quantities = |pairs: &[(&str, &String)]| -> Option<BTreeMap<String, Quantity>> {
-        Some(pairs.iter().map(|(key, value)| ((*key).to_owned(), Quantity((*value).clone()))).collect())
-    };
-    Ok(Settings {
-        sidecar_image: args.sidecar_image.clone(),
-        sidecar_pull_policy: args.sidecar_pull_policy.clone(),
-        bundle_keys: Vec::new(),
-        nameservers,
-        cluster_domain,
-        system_namespace: args.namespace.clone(),
-        resources: ResourceRequirements {
-            requests: quantities(&[
-                ("cpu", &args.sidecar_cpu_request),
-                ("memory", &args.sidecar_memory_request),
-            ]),
-            limits: quantities(&[("memory", &args.sidecar_memory_limit)]),
-            ..ResourceRequirements::default()
-        },
-    })
-}
-
-/// What the admission policies compare pods to, without the keys. Lists have one value a line.
-fn parameters(args: &RunArgs, settings: &Settings) -> BTreeMap<String, String> {
-    let images: BTreeSet<_> = args.previous_sidecar_image.iter().filter(|it| !it.is_empty()).collect();
-    let images: Vec<_> = [&settings.sidecar_image]
-        .into_iter()
-        .chain(images.into_iter().filter(|it| **it != settings.sidecar_image))
-        .map(String::as_str)
-        .collect();
-    [
-        ("sidecarImages", images.join("\n")),
-        ("nameservers", settings.nameservers.join("\n")),
-        ("clusterDomain", settings.cluster_domain.clone()),
-        ("systemNamespace", settings.system_namespace.clone()),
-    ]
-    .map(|(key, value)| (key.to_owned(), value))
-    .into()
-}
-
-/// Keeps the parameters of the admission policies while this replica leads. All keys stand there, also those that new
-/// pods do not pin any more: a pod may have been planned a moment ago.
-struct Parameters {
-    apply: Apply,
-    namespace: String,
-    fixed: BTreeMap<String, String>,
-    keys: Live<SigningKeys>,
-    leadership: Leadership,
-}
-
-impl Parameters {
-    async fn keep(mut self, stop: CancellationToken) {
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = self.leadership.gained() => {}
-            }
-            let mut data = self.fixed.clone();
-            data.insert(keep::PARAMETER.to_owned(), self.keys.current().public_arguments().join("\n"));
-            let wait = match self.apply.admission_parameters(&self.namespace, data).await {
-                Ok(_) => PARAMETERS_RECHECK,
-                Err(error) => {
-                    tracing::error!(error = %error, "cannot write the parameters of the admission policies");
-                    PARAMETERS_RETRY
-                }
-            };
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = self.keys.changed() => {}
-                () = tokio::time::sleep(wait) => {}
-            }
-        }
-    }
-}
-
 async fn filled(caches: Caches, pending: Pending, stop: CancellationToken) {
     tokio::select! {
         () = stop.cancelled() => return,
@@ -546,28 +442,4 @@ async fn filled(caches: Caches, pending: Pending, stop: CancellationToken) {
     }
     drop(pending);
     stop.cancelled().await;
-}
-
-struct Probes(Readiness);
-
-impl Handler for Probes {
-    async fn handle(&self, request: Request<Bytes>) -> Response<Bytes> {
-        self.0.respond(&request)
-    }
-}
-
-struct Scrapes(Arc<Metrics>);
-
-impl Handler for Scrapes {
-    async fn handle(&self, request: Request<Bytes>) -> Response<Bytes> {
-        if request.method() != Method::GET || request.uri().path() != "/metrics" {
-            return text(StatusCode::NOT_FOUND, "not found\n");
-        }
-        let open_metrics =
-            HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-        match self.0.encode() {
-            Ok(body) => respond(StatusCode::OK, open_metrics, body.into()),
-            Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "cannot be written\n"),
-        }
-    }
 }
