@@ -147,6 +147,10 @@ impl Outbound {
         if policy.state == State::Suspended {
             return Err(Refusal::Policy(Reason::Suspended));
         }
+        // Also without a handle, which stage Audit would let pass.
+        if active.bundle.deny.refuses_downstream(name) {
+            return Err(Refusal::Policy(Reason::DeniedByNamespace));
+        }
         let now = self.clock.now();
         let call = match self.handles.redeem(handle.unwrap_or_default(), now) {
             Ok(call) => call,

@@ -193,8 +193,10 @@ async fn filtered(
         headers.remove(name);
     }
     let active = Arc::clone(outgoing.active);
-    let keep: Keep =
-        Box::new(move |tool| active.policy().is_some_and(|(policy, _)| shows_tool(policy, &caller, tool)));
+    let keep: Keep = Box::new(move |tool| {
+        let denied = active.bundle.deny.refuses(&caller.subject, Some(tool));
+        !denied && active.policy().is_some_and(|(policy, _)| shows_tool(policy, &caller, tool))
+    });
     let kind = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match kind.as_str() {

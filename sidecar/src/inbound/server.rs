@@ -108,9 +108,7 @@ async fn serve_connection(
 fn plain(status: StatusCode, text: String) -> Response<AnswerBody> {
     let mut response = Response::new(full(text.into()));
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
 

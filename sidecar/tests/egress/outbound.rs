@@ -425,5 +425,8 @@ async fn a30_no_record_holds_a_token_or_handle() {
     world.get(&format!("/payroll/{}", alice.as_str()), alice.as_str()).await;
     world.records().await;
     let text = String::from_utf8(world.lines.0.lock().unwrap().clone()).unwrap();
-    assert!(!text.contains(alice.as_str()) && !text.contains(".eyJ") && !text.contains("alice-jti"), "{text}");
+    assert!(
+        !text.contains(alice.as_str()) && !text.contains(".eyJ") && !text.contains("alice-jti"),
+        "{text}"
+    );
 }

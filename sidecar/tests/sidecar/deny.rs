@@ -155,3 +155,35 @@ async fn a_handle_of_an_open_call_buys_nothing_that_was_denied_since() {
     }
     drop((events, answer));
 }
+
+#[tokio::test]
+async fn in_audit_a_request_without_a_handle_does_not_pass_to_what_was_denied() {
+    let world = World::with(|policy| policy["stage"] = "Audit".into()).await;
+    let reason = async || {
+        let answer = Call::get("/payroll/x").send(world.app.addresses.egress).await;
+        answer.json().pointer("/error/reason").and_then(|it| it.as_str()).map(str::to_owned)
+    };
+    assert_ne!(reason().await.as_deref(), Some("DeniedByNamespace"));
+    for value in ["downstream payroll", "*"] {
+        world.deny("hr-tools", Some(value.as_bytes()));
+        eventually("it is denied", async || {
+            (reason().await.as_deref() == Some("DeniedByNamespace")).then_some(())
+        })
+        .await;
+        world.deny("hr-tools", None);
+        denies_nothing(&world).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_denied_is_not_listed() {
+    let world = World::start().await;
+    let alice = world.alice();
+    let tools = async || world.send(Call::list().token(&alice)).await.json().to_string();
+    assert!(tools().await.contains("leave.list"));
+    world.deny("hr-tools", Some(b"tool leave.list"));
+    denies(&world, "tools 1, subjects 0, downstreams 0").await;
+    let shown = tools().await;
+    assert!(shown.contains("directory.search") && !shown.contains("leave.list"), "{shown}");
+    world.stop().await;
+}

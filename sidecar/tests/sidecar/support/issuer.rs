@@ -1,8 +1,8 @@
 //! An issuer with real keys and a key set served over TLS on loopback.
 
 use std::convert::Infallible;
-use std::sync::{Arc, LazyLock};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::rand::SystemRandom;

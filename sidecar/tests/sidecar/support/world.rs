@@ -210,7 +210,6 @@ pub(crate) fn directory() -> PathBuf {
     dir
 }
 
-
 pub(crate) fn config(operator: &Operator, bundle_dir: PathBuf) -> Config {
     let any = "127.0.0.1:0".parse().unwrap();
     Config {
