@@ -155,7 +155,7 @@ fn identity() -> impl Strategy<Value = AgentIdentity> {
                     .map(|port| ExtraPort { port, protocol: TransportProtocol::Sctp })
                     .collect(),
             },
-            handle: Handle { carriers },
+            handle: Handle { carriers, grace: None },
             host: HostHeader::Keep,
             name,
         },

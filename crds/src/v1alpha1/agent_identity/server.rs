@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::v1alpha1::bounds;
+use crate::v1alpha1::{Duration, bounds};
 
 /// An MCP server of the pod.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -111,6 +111,13 @@ pub struct Handle {
     #[serde(default = "default_carriers")]
     #[schemars(schema_with = "bounds::choices::<Carrier, 1, 8>")]
     pub carriers: Vec<Carrier>,
+    /// How long the handle outlives the answer to its call, for servers that answer before they are done: at most 30s.
+    /// Absent: it ends with the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Duration")]
+    #[x_kube(validation = Rule::new("duration(self) <= duration('30s')").message("grace is at most 30s")
+        .reason(Reason::FieldValueInvalid))]
+    pub grace: Option<Duration>,
 }
 
 fn default_carriers() -> Vec<Carrier> {
@@ -119,7 +126,7 @@ fn default_carriers() -> Vec<Carrier> {
 
 impl Default for Handle {
     fn default() -> Self {
-        Self { carriers: default_carriers() }
+        Self { carriers: default_carriers(), grace: None }
     }
 }
 

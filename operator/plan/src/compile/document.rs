@@ -7,6 +7,7 @@ use behalf_policy::bundle::document::{
     CallerKind, CallersDocument, Carrier, DownstreamDocument, FORMAT, PolicyDocument, ScopeDocument,
     ServerDocument, ToolDocument, ToolDownstream,
 };
+use behalf_policy::bundle::load::MAX_HANDLE_GRACE;
 use behalf_policy::bundle::signed::MAX_BYTES;
 use behalf_policy::bundle::{Bundle, Document, Host, Serve, Stage, State};
 use behalf_policy::ids::{Audience, ClientId, EntryName, Scope, ScopeSet, ToolName};
@@ -185,9 +186,21 @@ fn server_document(server: &crds::Server, tools: Vec<ToolDocument>) -> Result<Se
                 crds::Carrier::Meta => Carrier::Meta,
             })
             .collect(),
-        handle_grace: 0,
+        handle_grace: handle_grace(server)?,
         tools,
     })
+}
+
+/// Whole seconds; the schema holds it to its bound, and so does this.
+pub(super) fn handle_grace(server: &crds::Server) -> Result<u32, Problem> {
+    let Some(grace) = server.handle.grace else { return Ok(0) };
+    match u32::try_from(grace.as_secs()) {
+        Ok(seconds) if seconds <= MAX_HANDLE_GRACE => Ok(seconds),
+        _ => Err(invalid(format!(
+            "handle.grace of server {} is {grace}. Set it to {MAX_HANDLE_GRACE}s or less.",
+            server.name
+        ))),
+    }
 }
 
 /// An identity that says nothing of actors takes any client and nobody in between; one that lists none takes none.

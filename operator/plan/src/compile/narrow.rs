@@ -4,7 +4,7 @@ use behalf_crds::v1alpha1::{self as crds, AgentIdentity};
 use behalf_policy::bundle::document::PolicyDocument;
 use behalf_policy::bundle::{Stage, State};
 
-use super::document::stage;
+use super::document::{handle_grace, stage};
 
 /// Takes away what the identity no longer asks. Nothing is added, whatever it asks.
 #[must_use]
@@ -22,6 +22,11 @@ pub fn narrow(last: &PolicyDocument, identity: &AgentIdentity) -> PolicyDocument
     kept.optional_scopes.retain(|scope| offered(scope.as_str()));
     let listed = |name: &str| spec.downstreams.iter().any(|entry| entry.name == name);
     kept.downstreams.retain(|entry| listed(entry.name.as_str()));
+    // One that cannot be read asks for none.
+    let asked = spec.servers.first().map_or(0, |server| handle_grace(server).unwrap_or(0));
+    for server in &mut kept.servers {
+        server.handle_grace = server.handle_grace.min(asked);
+    }
     for tool in kept.servers.iter_mut().flat_map(|server| &mut server.tools) {
         tool.downstreams.retain(|entry| listed(entry.name.as_str()));
     }

@@ -220,6 +220,27 @@ fn what_is_kept_still_follows_a_tightening_of_the_identity() {
 }
 
 #[test]
+fn a_handle_outlives_its_call_only_where_the_identity_says_so_and_never_by_more_when_kept() {
+    assert_eq!(written(&plan(&gathered())).servers[0].handle_grace, 0);
+    let graceful = |grace: &str| changed("identity", "/spec/servers/0/handle", json!({"grace": grace}));
+    let before = written(&plan(&graceful("20s")));
+    assert_eq!(before.servers[0].handle_grace, 20);
+    assert_eq!(plan(&graceful("31s")).accepted.reason, AcceptedReason::Invalid);
+    for (grace, kept) in [("30s", 20), ("5s", 5)] {
+        let mut gathered = graceful(grace);
+        gathered.catalog = None;
+        let serve = Serve::Policy(Box::new(before.clone()));
+        gathered.last_bundle = Some(LastBundle { document: document(serve, 1), digest: String::new() });
+        let now = match plan(&gathered).bundle {
+            BundleIntent::Write(Serve::Policy(policy)) => policy.servers[0].handle_grace,
+            BundleIntent::Keep => before.servers[0].handle_grace,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(now, kept, "{grace}");
+    }
+}
+
+#[test]
 fn what_is_kept_never_loosens() {
     let mut gathered =
         changed("identity", "/spec/rollout", json!({"stage": "Audit", "authentication": "Audit"}));
