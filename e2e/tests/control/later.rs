@@ -35,11 +35,6 @@ fn debugging(api: &Api) -> Vec<String> {
             "unconfined",
             json!({"capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "Unconfined"}}),
         ),
-        (
-            "server",
-            "with /proc unmasked",
-            json!({"capabilities": {"drop": ["ALL"]}, "procMount": "Unmasked"}),
-        ),
         ("other", "privileged", json!({"privileged": true})),
         ("other", "with NET_ADMIN", json!({"capabilities": {"add": ["NET_ADMIN"], "drop": ["ALL"]}})),
         ("other", "with SYS_ADMIN", json!({"capabilities": {"add": ["SYS_ADMIN"], "drop": ["ALL"]}})),

@@ -172,6 +172,7 @@ fn what_the_cluster_sets_on_our_containers_is_let_in_with_and_without_operator()
     check("with the operator");
     make(&api, &server(&api));
     ready(&api, ENROLLED, "server");
+    as_editor(&api, ENROLLED, &["delete", "pod", "server", "--wait=true", "--timeout=60s"], "").unwrap();
     let _away = without_operator(&api);
     check("without it");
 }

@@ -172,8 +172,7 @@ fn states_of_an_identity_as_it_is_written() {
     }
     let mut wrong = Vec::new();
     for case in CASES {
-        let (kind, expected) = case.says;
-        wrong.extend(state(&api, case.name, Thing::identity(PLACE, case.name), kind, expected));
+        wrong.extend(state(&api, case.name, Thing::identity(PLACE, case.name), case.says, true));
     }
     let of_cluster = [
         ("catalog-broken", "scat", "e2e-broken", "UnknownScope"),
@@ -182,8 +181,20 @@ fn states_of_an_identity_as_it_is_written() {
         ("provider-broken", "idp", "e2e-broken", "InvalidCABundle"),
     ];
     for (file, kind, name, expected) in of_cluster {
-        wrong.extend(state(&api, file, Thing::of_cluster(kind, name), "Accepted", expected));
+        wrong.extend(state(&api, file, Thing::of_cluster(kind, name), ("Accepted", expected), true));
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// Nothing is written into such a namespace; what to do is said.
+#[test]
+fn the_state_of_an_identity_whose_namespace_is_not_enrolled() {
+    let api = Api::open();
+    let _off = namespace(&api, OFF, None);
+    api.apply(&account(OFF, "not-enrolled"));
+    api.apply(&identity(OFF, "not-enrolled", "not-enrolled"));
+    let thing = Thing::identity(OFF, "not-enrolled");
+    let wrong = state(&api, "not-enrolled", thing, ("Ready", "NoPods"), true);
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
@@ -192,7 +203,6 @@ fn states_of_an_identity_as_it_is_written() {
 fn states_that_come_about() {
     let api = Api::open();
     let _place = namespace(&api, PLACE, Some("Optional"));
-    let _off = namespace(&api, OFF, None);
     let _late = namespace(&api, LATE, None);
     let create = |place: &'static str, name: &'static str, change: fn(&mut Value)| {
         let mut object = identity(place, name, name);
@@ -201,9 +211,6 @@ fn states_that_come_about() {
         api.apply(&object);
     };
     let mut wrong = Vec::new();
-
-    create(OFF, "not-enrolled", |_| {});
-    wrong.extend(state(&api, "not-enrolled", Thing::identity(OFF, "not-enrolled"), "Ready", "NoPods"));
 
     // A catalogue breaks, another goes: pods keep what they have.
     let breaks = copied(&api, "scat", "e2e-breaks", |_| {});
@@ -224,33 +231,61 @@ fn states_that_come_about() {
         &api,
         "catalog-breaks",
         thing("catalog-breaks"),
-        "ResolvedRefs",
-        "CatalogNotAccepted",
+        ("ResolvedRefs", "CatalogNotAccepted"),
+        true,
     ));
-    wrong.extend(state(&api, "catalog-goes", thing("catalog-goes"), "ResolvedRefs", "CatalogNotFound"));
+    wrong.extend(state(
+        &api,
+        "catalog-goes",
+        thing("catalog-goes"),
+        ("ResolvedRefs", "CatalogNotFound"),
+        true,
+    ));
     drop(breaks);
 
-    // A pod that runs as the account, from before the identity; one with the label, from before the namespace's.
-    let waits = |place: &str, name: &str| {
-        let mut pod = plain(&api, place, name);
-        main(&mut pod)["command"] = command(WAIT, &[]);
-        pod
-    };
+    // A pod with the label, from before Behalf judged such pods.
+    let unjudged = without_binding(&api, "behalf-not-enrolled");
+    let mut before = waits(&api, LATE, "before");
+    before["metadata"]["labels"] = json!({"behalf.dev/agent-identity": "late"});
+    make(&api, &before);
+    drop(unjudged);
+    ready(&api, LATE, "before");
+    create(LATE, "late", |_| {});
+    api.kubectl(&["label", "namespace", LATE, "behalf.dev/injection=Optional"]);
+    wrong.extend(state(&api, "late", Thing::identity(LATE, "late"), ("Ready", "PodsMissing"), false));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// One policy not in force, until the guard goes.
+fn without_binding<'a>(api: &'a Api, name: &'static str) -> Undo<'a> {
+    let mut binding = api.get(&["validatingadmissionpolicybinding", name]);
+    let metadata = binding["metadata"].as_object_mut().unwrap();
+    metadata.retain(|field, _| ["name", "labels", "annotations"].contains(&field.as_str()));
+    let undo = Undo::new(move || api.world.cluster.apply(&binding.to_string()).map(drop));
+    api.kubectl(&["delete", "validatingadmissionpolicybinding", name]);
+    undo
+}
+
+/// A pod that only waits.
+fn waits(api: &Api, place: &str, name: &str) -> Value {
+    let mut pod = plain(api, place, name);
+    main(&mut pod)["command"] = command(WAIT, &[]);
+    pod
+}
+
+/// A pod that runs as the account, from before the identity: nobody could refuse it then, and it is found afterwards.
+#[test]
+fn the_state_of_an_identity_whose_account_another_pod_runs_as() {
+    let api = Api::open();
+    let _place = namespace(&api, PLACE, Some("Optional"));
     api.apply(&account(PLACE, "stray"));
-    let mut stray = waits(PLACE, "stray");
+    let mut stray = waits(&api, PLACE, "stray");
     stray["spec"]["serviceAccountName"] = json!("stray");
     make(&api, &stray);
     ready(&api, PLACE, "stray");
-    create(PLACE, "stray", |_| {});
-    wrong.extend(state(&api, "stray", thing("stray"), "Ready", "PodsMissing"));
-
-    make(&api, &waits(LATE, "before"));
-    ready(&api, LATE, "before");
-    create(LATE, "late", |_| {});
-    reason(&api, LATE, "late", "Accepted", "AcceptedPlainHTTP");
-    api.kubectl(&["-n", LATE, "label", "pod", "before", "behalf.dev/agent-identity=late"]);
-    api.kubectl(&["label", "namespace", LATE, "behalf.dev/injection=Optional"]);
-    wrong.extend(state(&api, "late", Thing::identity(LATE, "late"), "Ready", "PodsMissing"));
+    api.apply(&identity(PLACE, "stray", "stray"));
+    let thing = Thing::identity(PLACE, "stray");
+    let wrong = state(&api, "stray", thing, ("Ready", "PodsMissing"), false);
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
 
@@ -272,17 +307,17 @@ fn states_of_an_identity_with_pods() {
     let thing = Thing::identity(PLACE, "running");
     let mut wrong = Vec::new();
     reason(&api, PLACE, "running", "Ready", "Ready");
-    wrong.extend(state(&api, "running", thing, "BypassClosed", "Closed"));
+    wrong.extend(state(&api, "running", thing, ("BypassClosed", "Closed"), false));
 
     let mut object = identity(PLACE, "running", "running");
     object["spec"]["servers"][0]["interception"] =
         json!({"type": "Redirect", "extraPorts": [{"port": 9090, "protocol": "TCP"}]});
     api.apply(&object);
-    eventually("the pod is stale", 60, || {
+    eventually("the pod is outdated", 60, || {
         let pods = api.get(&["aid", "-n", PLACE, "running"])["status"]["pods"].clone();
-        if pods["stale"] == 1 { Ok(()) } else { Err(pods.to_string()) }
+        if pods["outdated"] == 1 { Ok(()) } else { Err(pods.to_string()) }
     });
-    wrong.extend(state(&api, "stale", thing, "Ready", "Ready"));
+    wrong.extend(state(&api, "outdated", thing, ("Ready", "Ready"), false));
     api.apply(&identity(PLACE, "running", "running"));
     reason(&api, PLACE, "running", "Ready", "Ready");
 
@@ -297,7 +332,7 @@ fn states_of_an_identity_with_pods() {
     beside["spec"].as_object_mut().unwrap().remove("serviceAccountName");
     make(&api, &beside);
     ready(&api, PLACE, "beside");
-    wrong.extend(state(&api, "foreign-endpoint", thing, "BypassClosed", "ForeignEndpoint"));
+    wrong.extend(state(&api, "foreign-endpoint", thing, ("Ready", "BypassOpen"), false));
     api.kubectl(&["-n", PLACE, "delete", "pod", "beside", "--wait=true", "--timeout=60s"]);
     reason(&api, PLACE, "running", "BypassClosed", "Closed");
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
