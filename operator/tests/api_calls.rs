@@ -16,6 +16,9 @@ mod feed;
 #[path = "api_calls/keys.rs"]
 mod keys;
 #[cfg(test)]
+#[path = "api_calls/killed.rs"]
+mod killed;
+#[cfg(test)]
 #[path = "api_calls/lease.rs"]
 mod lease;
 #[cfg(test)]
