@@ -78,8 +78,11 @@ impl Trap {
     }
 }
 
+/// What somebody does, and how it is called.
+type Change = (&'static str, fn(&World));
+
 /// What has to be reconciled; the world before it is at rest.
-const CHANGES: [(&str, fn(&World)); 4] = [
+const CHANGES: [Change; 4] = [
     ("a changed row", |world| {
         let mut catalog = world.server.get(CATALOG).unwrap();
         catalog["spec"]["toolSets"][0]["tools"]
