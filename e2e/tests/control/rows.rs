@@ -168,7 +168,8 @@ pub const OURS: &[Row] = &[
                 sidecar(pod).as_object_mut().unwrap().remove(probe);
             }
         },
-        TAKE_OUT,
+        // Without its probes, which only a native sidecar has.
+        EXACTLY,
         NOT_OURS,
     ),
     row(
