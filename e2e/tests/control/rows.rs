@@ -168,8 +168,8 @@ pub const OURS: &[Row] = &[
                 sidecar(pod).as_object_mut().unwrap().remove(probe);
             }
         },
-        // Without its probes, which only a native sidecar has.
-        EXACTLY,
+        // Its probes, which only a native sidecar has, are missed too.
+        "let the webhook add",
         NOT_OURS,
     ),
     row(
