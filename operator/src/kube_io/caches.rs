@@ -21,7 +21,8 @@ use kube::runtime::reflector::store::{Store, Writer, WriterDropped, store};
 use kube::runtime::watcher::{Config, Event, watcher};
 use kube::{Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
+use tokio::sync::watch::error::RecvError;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -102,6 +103,9 @@ pub struct Caches {
     pub services: Store<Service>,
     /// All endpoints of Services, with addresses, readiness and ports.
     pub slices: Store<EndpointSlice>,
+    /// Whether each of them was filled once. A [`Store`] wakes only the last of those that wait for it, so one task waits
+    /// there, and everybody else here.
+    pub ready: watch::Receiver<bool>,
 }
 
 /// The ends at which [`Caches`] are filled.
@@ -114,6 +118,7 @@ pub struct Writers {
     bundles: Writer<ConfigMap>,
     services: Writer<Service>,
     slices: Writer<EndpointSlice>,
+    ready: watch::Sender<bool>,
 }
 
 impl Caches {
@@ -128,8 +133,9 @@ impl Caches {
         let (bundles, to_bundles) = store();
         let (services, to_services) = store();
         let (slices, to_slices) = store();
+        let (to_ready, ready) = watch::channel(false);
         (
-            Self { identities, catalogs, providers, namespaces, pods, bundles, services, slices },
+            Self { identities, catalogs, providers, namespaces, pods, bundles, services, slices, ready },
             Writers {
                 identities: to_identities,
                 catalogs: to_catalogs,
@@ -139,6 +145,7 @@ impl Caches {
                 bundles: to_bundles,
                 services: to_services,
                 slices: to_slices,
+                ready: to_ready,
             },
         )
     }
@@ -147,8 +154,20 @@ impl Caches {
     ///
     /// # Errors
     /// A watch ended; the process is about to end too.
-    pub async fn filled(&self) -> Result<(), WriterDropped> {
-        let Self { identities, catalogs, providers, namespaces, pods, bundles, services, slices } = self;
+    pub async fn filled(&self) -> Result<(), RecvError> {
+        self.ready.clone().wait_for(|ready| *ready).await.map(drop)
+    }
+
+    /// Whether every copy was filled once.
+    #[must_use]
+    pub fn are_filled(&self) -> bool {
+        *self.ready.borrow()
+    }
+
+    /// The one wait for all of them.
+    async fn each_filled(&self) -> Result<(), WriterDropped> {
+        let Self { identities, catalogs, providers, namespaces, pods, bundles, services, slices, ready: _ } =
+            self;
         identities.wait_until_ready().await?;
         catalogs.wait_until_ready().await?;
         providers.wait_until_ready().await?;
@@ -171,7 +190,17 @@ impl Writers {
         stop: &CancellationToken,
         tasks: &mut JoinSet<()>,
     ) {
-        let Self { identities, catalogs, providers, namespaces, pods, bundles, services, slices } = self;
+        let Self { identities, catalogs, providers, namespaces, pods, bundles, services, slices, ready } =
+            self;
+        let (copies, end) = (caches.clone(), stop.clone());
+        tasks.spawn(async move {
+            tokio::select! {
+                () = end.cancelled() => return,
+                filled = copies.each_filled() => if filled.is_err() { return },
+            }
+            ready.send_replace(true);
+            end.cancelled().await;
+        });
         let (all, labelled) = (Config::default(), Config::default().labels(names::LABEL_AGENT_IDENTITY));
         let ours = Config::default().labels(&bundle_object::selector());
         let watch =

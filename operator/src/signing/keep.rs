@@ -7,7 +7,7 @@ use std::time::Duration;
 use behalf_crds::names;
 use behalf_plan::Settings;
 use behalf_plan::inject::pinned_keys;
-use futures::{FutureExt as _, StreamExt as _};
+use futures::StreamExt as _;
 use k8s_openapi::ByteString;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -236,7 +236,7 @@ impl Keeper {
 
     /// Whether the copy of the pods was filled.
     fn pods_known(&self) -> bool {
-        self.around.caches.pods.wait_until_ready().now_or_never().is_some_and(|it| it.is_ok())
+        self.around.caches.are_filled()
     }
 
     /// Somebody deleted the Secret while we run: all pods still pin these keys.
