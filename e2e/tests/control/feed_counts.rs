@@ -195,9 +195,16 @@ fn counts_over_three_replicas_are_exact_while_two_pods_are_drained() {
     for (id, decision) in &of_callers {
         assert_eq!(answers[id], *decision, "{id}");
     }
-    // The three that asked for the records, and nobody else.
+    // Those that asked for the records, and calls whose server went before the end of its answer: decided once, like all.
     let others: Vec<_> = records.iter().filter(|(id, _)| !answers.contains_key(id)).collect();
-    assert_eq!(others.len(), live.len(), "{others:?}; unanswered: {unanswered:?}");
+    let of = |codes: &[&str]| {
+        unanswered.iter().filter(|said| codes.iter().any(|code| said.contains(code))).count()
+    };
+    // curl: nobody listens; the answer had begun. Of any other failure it is not known whether it was decided.
+    let (untaken, cut) = (of(&["curl: (7)"]), of(&["curl: (18)"]));
+    let unknown = unanswered.len() - untaken - cut;
+    let decided = others.len() - live.len();
+    assert!((cut..=cut + unknown).contains(&decided), "{decided}: {others:?}; unanswered: {unanswered:?}");
 
     let wanted = sums(records.iter().map(|(_, decision)| decision));
     let now = eventually("the status has counted what the records say", 90, || {
@@ -213,10 +220,9 @@ fn counts_over_three_replicas_are_exact_while_two_pods_are_drained() {
     let again = settled("nothing is counted twice", Duration::from_secs(15), || told(&api));
     assert_eq!(again, now);
     eprintln!(
-        "{CALLS} calls over 3 pods, 2 drained: callers {:?}, records and status {wanted:?}, complete: {}; {} connections were not taken and made again",
+        "{CALLS} calls over 3 pods, 2 drained: callers {:?}, records and status {wanted:?}, complete: {}; made again: {untaken} that nobody took, {cut} cut in their answer, {unknown} other",
         sums(answers.values()),
-        now.1,
-        unanswered.len()
+        now.1
     );
     assert!(
         complete,
