@@ -273,22 +273,6 @@ fn waits(api: &Api, place: &str, name: &str) -> Value {
     pod
 }
 
-/// A pod that runs as the account, from before the identity: nobody could refuse it then, and it is found afterwards.
-#[test]
-fn the_state_of_an_identity_whose_account_another_pod_runs_as() {
-    let api = Api::open();
-    let _place = namespace(&api, PLACE, Some("Optional"));
-    api.apply(&account(PLACE, "stray"));
-    let mut stray = waits(&api, PLACE, "stray");
-    stray["spec"]["serviceAccountName"] = json!("stray");
-    make(&api, &stray);
-    ready(&api, PLACE, "stray");
-    api.apply(&identity(PLACE, "stray", "stray"));
-    let thing = Thing::identity(PLACE, "stray");
-    let wrong = state(&api, "stray", thing, ("Ready", "PodsMissing"), false);
-    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
-}
-
 /// A pod that runs, one that has to be restarted, and one whose Service leads elsewhere too.
 #[test]
 fn states_of_an_identity_with_pods() {
