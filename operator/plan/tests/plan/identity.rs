@@ -234,7 +234,7 @@ fn a_handle_outlives_its_call_only_where_the_identity_says_so_and_never_by_more_
         let now = match plan(&gathered).bundle {
             BundleIntent::Write(Serve::Policy(policy)) => policy.servers[0].handle_grace,
             BundleIntent::Keep => before.servers[0].handle_grace,
-            other => panic!("{other:?}"),
+            BundleIntent::Write(refused) => panic!("{refused:?}"),
         };
         assert_eq!(now, kept, "{grace}");
     }
