@@ -187,7 +187,7 @@ pub const MORE: &[Row] = &[
     row(
         "no readiness of the sidecar",
         |pod| drop(sidecar(pod).as_object_mut().unwrap().remove("readinessProbe")),
-        EXACTLY,
+        "let the webhook add",
         NOT_OURS,
     ),
     row(
