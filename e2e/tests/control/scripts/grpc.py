@@ -36,7 +36,7 @@ def checked(stream, body):
     # A message: a byte, its length, then field 1, the name of the service.
     service = body[7:].decode() if len(body) > 7 else ""
     serving = not os.path.exists("/tmp/unready")
-    print(json.dumps({"grpc": service, "serving": serving}), flush=True)
+    print(json.dumps({"grpc": service, "serving": serving}) + "\n", end="", flush=True)
     message = bytes([8, 1 if serving else 2])
     answer = frame(HEADERS, END_HEADERS, stream, RESPONSE)
     answer += frame(DATA, 0, stream, b"\0" + struct.pack("!I", len(message)) + message)

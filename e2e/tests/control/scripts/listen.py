@@ -16,7 +16,7 @@ LOCK = threading.Lock()
 
 def say(**line):
     with LOCK:
-        print(json.dumps(line), flush=True)
+        print(json.dumps(line) + "\n", end="", flush=True)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):

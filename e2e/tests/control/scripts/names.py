@@ -34,7 +34,7 @@ def addresses(kind):
 def own(query, kind, asked_for):
     found = addresses(kind) if kind in (A, AAAA) else []
     head = query[:2] + struct.pack("!HHHHH", 0x8580, 1, len(found), 0, 0)
-    print(asked_for, kind, *found, flush=True)
+    print(" ".join(str(it) for it in (asked_for, kind, *found)) + "\n", end="", flush=True)
     records = (struct.pack("!HHHIH", 0xC00C, kind, 1, 0, len(a.packed)) + a.packed for a in found)
     return head + question(query)[2] + b"".join(records)
 

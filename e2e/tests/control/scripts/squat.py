@@ -20,7 +20,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def say(**line):
-    print(json.dumps(line), flush=True)
+    print(json.dumps(line) + "\n", end="", flush=True)
 
 
 threading.Thread(target=HTTPServer(("127.0.0.1", 8000), Handler).serve_forever, daemon=True).start()

@@ -11,7 +11,7 @@ def take(connection):
     with connection:
         connection.settimeout(10)
         try:
-            print("GOT", connection.recv(4096), flush=True)
+            print(f"GOT {connection.recv(4096)}\n", end="", flush=True)
             connection.sendall(b"trapped\n")
         except OSError:
             pass
@@ -26,7 +26,7 @@ def listen():
     print("LISTENS", flush=True)
     while True:
         connection, peer = listener.accept()
-        print("CONNECTION", peer[0], flush=True)
+        print(f"CONNECTION {peer[0]}\n", end="", flush=True)
         threading.Thread(target=take, args=(connection,), daemon=True).start()
 
 

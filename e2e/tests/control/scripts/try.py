@@ -17,7 +17,7 @@ def one(target):
             connection.connect((address, int(port)))
             connection.sendall(f"{sys.argv[1]} {target}\n".encode())
             if connection.recv(16):
-                print(target, flush=True)
+                print(f"{target}\n", end="", flush=True)
         except OSError:
             pass
 
