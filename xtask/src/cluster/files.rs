@@ -158,8 +158,10 @@ pub(super) fn arguments(layout: &Layout, name: &str) -> Vec<String> {
              --audit-policy-file={run}/audit.yaml --audit-log-path={run}/log/audit.log --audit-log-maxsize=200 --audit-log-maxbackup=2",
             SERVICES.join(",")
         ),
+        // The one node is not given up while the API server is away on purpose: Kubernetes takes the endpoints of every
+        // Service from a node that it has not heard of for longer than this, ours and everybody else's.
         "controller-manager" => format!(
-            "--kubeconfig={run}/controller-manager.conf --service-account-private-key-file={run}/pki/sa.key --root-ca-file={run}/pki/ca.crt \
+            "--node-monitor-grace-period=15m --kubeconfig={run}/controller-manager.conf --service-account-private-key-file={run}/pki/sa.key --root-ca-file={run}/pki/ca.crt \
              --cluster-signing-cert-file={run}/pki/ca.crt --cluster-signing-key-file={run}/pki/ca.key \
              --use-service-account-credentials --leader-elect=false --flex-volume-plugin-dir={run}/kubelet/plugins"
         ),
