@@ -6,7 +6,9 @@
 
 pub mod document;
 pub mod load;
+pub mod rows;
 pub mod signed;
+pub mod tokens;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,9 +17,11 @@ pub use document::{
     RefuseAllReason, Serve, Stage, State, TokenProfile,
 };
 pub use load::LoadError;
+pub use rows::{HttpMethod, HttpRoute, Protocol, Resource};
+pub use tokens::{Introspection, IntrospectionResponse, IntrospectionRule, TokenRules};
 
 use crate::deny::DenyList;
-use crate::ids::{Audience, ClientId, EntryName, Group, Issuer, Scope, ScopeSet, ToolName};
+use crate::ids::{Audience, ClientId, EntryName, Group, Issuer, PromptName, Scope, ScopeSet, ToolName};
 
 /// A loaded bundle: valid, resolved and indexed. Made only by [`Bundle::load`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +85,8 @@ pub struct Policy {
 pub struct Server {
     /// Name of the entry.
     pub name: EntryName,
+    /// What it speaks.
+    pub protocol: Protocol,
     /// Its canonical URL, which is its audience (RFC 8707, MCP authorization).
     pub url: Audience,
     /// Path of that URL, at least `/`.
@@ -95,11 +101,19 @@ pub struct Server {
     pub carriers: BTreeSet<document::Carrier>,
     /// Seconds that a handle outlives the response of its call.
     pub handle_grace: u32,
+    /// Origins of web pages whose scripts may call, besides [`Server::origin`].
+    pub allowed_origins: BTreeSet<String>,
     /// Tools by exact name; one that is not here is refused.
     pub tools: BTreeMap<ToolName, Tool>,
+    /// Prompts by exact name; one that is not here is refused.
+    pub prompts: BTreeMap<PromptName, Tool>,
+    /// Resources by pattern; one that none of them names is refused. See [`Server::resource`].
+    pub resources: Vec<Resource>,
+    /// Routes by method and pattern; see [`Server::route`].
+    pub routes: Vec<HttpRoute>,
 }
 
-/// One tool of the catalogue.
+/// What one tool, prompt, resource or route of the catalogue needs, and where it may lead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tool {
     /// Scopes a call needs.

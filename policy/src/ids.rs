@@ -103,6 +103,10 @@ name!(
     ToolName, 128, |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.')
 );
 name!(
+    /// The name of an MCP prompt, exact and case-sensitive (MCP 2026-07-28 server/prompts).
+    PromptName, 256, |c| !c.is_control()
+);
+name!(
     /// The name of an entry in one of our lists: provider, downstream, server. A DNS label.
     EntryName, 63, |c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'
 );

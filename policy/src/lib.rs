@@ -18,6 +18,7 @@ pub mod feed;
 pub mod framing;
 pub mod ids;
 pub mod listing;
+pub mod pattern;
 pub mod probe;
 pub mod raw_path;
 pub mod record;

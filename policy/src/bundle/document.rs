@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::rows::{PromptDocument, Protocol, ResourceDocument, RouteDocument};
+use super::tokens::{Introspection, TokenRules, is_default};
 use crate::ids::{Audience, ClientId, EntryName, Group, Issuer, Scope, ToolName};
 
 /// The format this build reads and writes. A sidecar refuses any other.
@@ -138,6 +140,9 @@ impl Stage {
 pub struct ServerDocument {
     /// Name of the entry.
     pub name: EntryName,
+    /// What it speaks.
+    #[serde(default, skip_serializing_if = "is_mcp")]
+    pub protocol: Protocol,
     /// Canonical URL, which is the audience.
     pub url: Audience,
     /// Port on loopback.
@@ -150,8 +155,25 @@ pub struct ServerDocument {
     /// [`MAX_HANDLE_GRACE`](super::load::MAX_HANDLE_GRACE).
     #[serde(default, skip_serializing_if = "is_zero")]
     pub handle_grace: u32,
+    /// Origins of web pages whose scripts may call, besides the server's own.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub allowed_origins: BTreeSet<String>,
     /// The tools it may serve.
     pub tools: Vec<ToolDocument>,
+    /// The prompts it may serve.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prompts: Vec<PromptDocument>,
+    /// The resources it may serve.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resources: Vec<ResourceDocument>,
+    /// The routes it may serve, when it speaks plain HTTP.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<RouteDocument>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde asks for")]
+fn is_mcp(protocol: &Protocol) -> bool {
+    *protocol == Protocol::Mcp
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde asks for")]
@@ -175,6 +197,8 @@ pub enum Carrier {
     Authorization,
     /// `params._meta["behalf.dev/handle"]`.
     Meta,
+    /// `Behalf-Handle: <handle>`: servers that pass on headers of their choice and use `Authorization` themselves.
+    Header,
 }
 
 /// One tool.
@@ -259,6 +283,16 @@ pub enum Flavor {
     Generic,
     /// Keycloak: payload `typ`, audience is a client id.
     Keycloak,
+    /// Microsoft Entra ID: scopes in `scp`, of a program in `roles`.
+    Entra,
+    /// Okta: client in `cid`, scopes in the array `scp`.
+    Okta,
+    /// Auth0: scopes also in the array `permissions`.
+    Auth0,
+    /// A cluster's own service-account tokens, of workloads only.
+    Kubernetes,
+    /// SPIFFE JWT-SVIDs, of workloads only.
+    Spiffe,
 }
 
 /// How strict an issuer's access tokens are read (A8, A9).
@@ -275,10 +309,20 @@ pub enum TokenProfile {
 pub enum Algorithm {
     /// RSASSA-PKCS1-v1_5 with SHA-256.
     RS256,
+    /// RSASSA-PKCS1-v1_5 with SHA-384.
+    RS384,
+    /// RSASSA-PKCS1-v1_5 with SHA-512.
+    RS512,
     /// RSASSA-PSS with SHA-256.
     PS256,
+    /// RSASSA-PSS with SHA-384.
+    PS384,
+    /// RSASSA-PSS with SHA-512.
+    PS512,
     /// ECDSA on P-256 with SHA-256.
     ES256,
+    /// ECDSA on P-384 with SHA-384.
+    ES384,
     /// Ed25519.
     EdDSA,
 }
@@ -287,6 +331,8 @@ pub enum Algorithm {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all_fields = "camelCase", deny_unknown_fields)]
 pub enum ClientAuthentication {
+    /// Not at all: its callers are taken, and nothing is asked of it as a client.
+    None,
     /// The pod's projected service-account token as a client assertion (RFC 7523 §2.2); re-read on rotation.
     ServiceAccountToken {
         /// File of the token.
@@ -338,6 +384,12 @@ pub struct ProviderDocument {
     pub ignored_scopes: BTreeSet<Scope>,
     /// No exchanged token may live longer than this, seconds.
     pub max_token_lifetime: u32,
+    /// What is asked of its tokens beyond the profile.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tokens: TokenRules,
+    /// When it is asked whether a token is still good.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub introspection: Introspection,
 }
 
 /// One downstream.

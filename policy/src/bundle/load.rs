@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use url::Url;
 
 use super::document::{
-    Document, DownstreamDocument, FORMAT, FeedDocument, PolicyDocument, Serve, ServerDocument,
+    Document, DownstreamDocument, FORMAT, FeedDocument, PolicyDocument, Serve, ServerDocument, ToolDownstream,
 };
+use super::rows::{prompts_of, resources_of, routes_of};
 use super::{Bundle, Callers, Downstream, Loaded, Policy, Provider, ScopeRule, Server, Tool};
 use crate::deny::DenyList;
 use crate::ids::{EntryName, ScopeSet};
@@ -39,6 +40,9 @@ pub enum LoadError {
     /// A URL that cannot be used for what it is there for.
     #[error("{0} is not a usable URL")]
     Url(String),
+    /// A row whose pattern names nothing, or more than it seems to.
+    #[error("the pattern of {0} is not usable")]
+    Pattern(String),
     /// A number outside its bounds.
     #[error("{0} is out of bounds")]
     Bounds(&'static str),
@@ -141,8 +145,10 @@ fn policy_of(document: PolicyDocument) -> Result<Policy, LoadError> {
     let mut servers = document.servers.into_iter();
     let (Some(server), None) = (servers.next(), servers.next()) else { return Err(LoadError::Servers) };
     let server = server_of(server, &ceilings)?;
-    for tool in server.tools.values() {
-        defined(&tool.scopes)?;
+    let patterned =
+        server.resources.iter().map(|row| &row.needs).chain(server.routes.iter().map(|r| &r.needs));
+    for row in server.tools.values().chain(server.prompts.values()).chain(patterned) {
+        defined(&row.scopes)?;
     }
     let offered = document.required_scopes.union(&document.optional_scopes).cloned().collect();
     if document.callers.kinds.is_empty() {
@@ -223,28 +229,18 @@ fn server_of(s: ServerDocument, ceilings: &BTreeMap<EntryName, ScopeSet>) -> Res
         if tool.scopes.is_empty() {
             return Err(LoadError::Empty(format!("scopes of {name}")));
         }
-        let mut downstreams = BTreeMap::new();
-        for d in tool.downstreams {
-            let Some(ceiling) = ceilings.get(&d.name) else {
-                return Err(LoadError::Undefined(d.name.to_string()));
-            };
-            if d.scopes.is_empty() {
-                return Err(LoadError::Empty(format!("scopes of {name} at {}", d.name)));
-            }
-            if !ceiling.is_empty() && !d.scopes.is_subset(ceiling) {
-                return Err(LoadError::BeyondCeiling(name.to_string()));
-            }
-            if downstreams.insert(d.name.clone(), d.scopes).is_some() {
-                return Err(LoadError::Duplicate(d.name.to_string()));
-            }
-        }
+        let downstreams = downstreams_of(name.as_str(), tool.downstreams, ceilings)?;
         let tool = Tool { scopes: tool.scopes, denial: tool.denial, downstreams };
         if tools.insert(name.clone(), tool).is_some() {
             return Err(LoadError::Duplicate(name.to_string()));
         }
     }
+    if let Some(origin) = s.allowed_origins.iter().find(|origin| !is_origin(origin)) {
+        return Err(LoadError::Url(origin.clone()));
+    }
     Ok(Server {
         name: s.name,
+        protocol: s.protocol,
         path: url.path().to_owned(),
         origin: url.origin().ascii_serialization(),
         url: s.url,
@@ -252,8 +248,41 @@ fn server_of(s: ServerDocument, ceilings: &BTreeMap<EntryName, ScopeSet>) -> Res
         host: s.host,
         carriers: s.carriers,
         handle_grace: s.handle_grace,
+        allowed_origins: s.allowed_origins,
         tools,
+        prompts: prompts_of(s.prompts)?,
+        resources: resources_of(s.resources)?,
+        routes: routes_of(s.routes, ceilings)?,
     })
+}
+
+/// Where a row may lead, within the ceilings.
+pub(super) fn downstreams_of(
+    row: &str,
+    leads: Vec<ToolDownstream>,
+    ceilings: &BTreeMap<EntryName, ScopeSet>,
+) -> Result<BTreeMap<EntryName, ScopeSet>, LoadError> {
+    let mut downstreams = BTreeMap::new();
+    for d in leads {
+        let Some(ceiling) = ceilings.get(&d.name) else {
+            return Err(LoadError::Undefined(d.name.to_string()));
+        };
+        if d.scopes.is_empty() {
+            return Err(LoadError::Empty(format!("scopes of {row} at {}", d.name)));
+        }
+        if !ceiling.is_empty() && !d.scopes.is_subset(ceiling) {
+            return Err(LoadError::BeyondCeiling(row.to_owned()));
+        }
+        if downstreams.insert(d.name.clone(), d.scopes).is_some() {
+            return Err(LoadError::Duplicate(d.name.to_string()));
+        }
+    }
+    Ok(downstreams)
+}
+
+/// Scheme and authority exactly as browsers write them in `Origin` (RFC 6454 §6.2): never `null`, never a wildcard.
+fn is_origin(text: &str) -> bool {
+    plain_url(text).is_some_and(|url| url.path() == "/" && url.origin().ascii_serialization() == text)
 }
 
 /// An `https` URL without user info, query or fragment.

@@ -8,8 +8,8 @@ use behalf_policy::bundle::document::{
     ScopeDocument, ServerDocument, ToolDocument, ToolDownstream,
 };
 use behalf_policy::bundle::{
-    Algorithm, Bundle, ClientAuthentication, Denial, Document, Flavor, Host, Policy, Serve, Stage, State,
-    TokenProfile,
+    Algorithm, Bundle, ClientAuthentication, Denial, Document, Flavor, Host, Introspection, Policy, Serve,
+    Stage, State, TokenProfile, TokenRules,
 };
 use behalf_policy::claims::Caller;
 use behalf_policy::ids::{
@@ -56,11 +56,16 @@ pub fn policy_document() -> PolicyDocument {
         catalog_revision: "c1".to_owned(),
         servers: vec![ServerDocument {
             name: name("mcp"),
+            protocol: behalf_policy::bundle::Protocol::Mcp,
             url: Audience::new(URL).unwrap(),
             port: 8000,
             host: Host::Loopback,
             carriers: [Carrier::Authorization, Carrier::Meta].into(),
             handle_grace: 0,
+            allowed_origins: BTreeSet::new(),
+            prompts: Vec::new(),
+            resources: Vec::new(),
+            routes: Vec::new(),
             tools: vec![
                 tool("directory.search", &["hr:read"], Denial::Explain, None),
                 tool("leave.list", &["hr:leave:read"], Denial::Explain, None),
@@ -86,6 +91,8 @@ pub fn policy_document() -> PolicyDocument {
             client_authentication: ClientAuthentication::ServiceAccountToken { file: "/token".to_owned() },
             ignored_scopes: scopes(&["profile"]),
             max_token_lifetime: 600,
+            tokens: TokenRules::default(),
+            introspection: Introspection::default(),
         }],
         scopes: vec![
             scope("hr:read", &["staff", "managers"], &[]),
@@ -139,7 +146,7 @@ pub fn caller(subject: &str, in_groups: &[&str], presents: &[&str]) -> Caller {
         kind: CallerKind::User,
         scopes: scopes(presents),
         groups: groups(in_groups),
-        actor_depth: 0,
+        actors: Vec::new(),
         expires: NOW.plus(300),
         token_id: Some("j1".to_owned()),
     }

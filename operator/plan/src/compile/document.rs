@@ -184,10 +184,16 @@ fn server_document(server: &crds::Server, tools: Vec<ToolDocument>) -> Result<Se
             .map(|carrier| match carrier {
                 crds::Carrier::Authorization => Carrier::Authorization,
                 crds::Carrier::Meta => Carrier::Meta,
+                crds::Carrier::Header => Carrier::Header,
             })
             .collect(),
         handle_grace: handle_grace(server)?,
+        protocol: behalf_policy::bundle::Protocol::Mcp,
+        allowed_origins: BTreeSet::new(),
         tools,
+        prompts: Vec::new(),
+        resources: Vec::new(),
+        routes: Vec::new(),
     })
 }
 
