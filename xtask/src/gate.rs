@@ -6,6 +6,7 @@ mod edges;
 mod generated;
 mod graph;
 mod manifests;
+mod requirements;
 mod sizes;
 mod words;
 
@@ -61,6 +62,7 @@ const STEPS: &[Step] = &[
     Step::new("fmt", "2 s", build::fmt),
     Step::new("sizes", "1 s", sizes::sizes),
     Step::new("words", "1 s", words::words),
+    Step::new("requirements", "1 s", requirements::requirements),
     Step::new("edges", "2 s", edges::edges),
     Step::new("graph", "2 s", graph::graph),
     Step::new("alone", "5 s, 4 min cold", build::alone),

@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result};
 use crate::cluster::{self, layout::Layout, programs};
 use crate::images;
 use crate::progress::Steps;
+use crate::requirements;
 
 pub(crate) use snapshots::render;
 
@@ -74,6 +75,7 @@ fn from_sources(root: &Path) -> Result<Vec<File>> {
     made.extend(pages);
     made.push(values::schema_file()?);
     made.push(readme::file(root)?);
+    made.push(requirements::file(root)?);
     Ok(made)
 }
 

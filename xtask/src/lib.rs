@@ -7,5 +7,6 @@ pub mod gate;
 pub mod generate;
 pub mod images;
 pub mod progress;
+pub mod requirements;
 pub mod standalone;
 pub mod test;

@@ -10,6 +10,7 @@ use crate::demo::{self, Images};
 use crate::gate;
 use crate::images::workspace;
 use crate::progress::Steps;
+use crate::requirements;
 
 /// `cargo xtask test`.
 #[derive(clap::Args)]
@@ -17,6 +18,9 @@ pub struct Args {
     /// Only the end-to-end tests, on the cluster and deployment that are up
     #[arg(long)]
     only_e2e: bool,
+    /// Only print which numbered requirement is shown by which tests
+    #[arg(long)]
+    list_requirements: bool,
     /// Leave the cluster up, to look at
     #[arg(long)]
     keep: bool,
@@ -29,6 +33,9 @@ pub struct Args {
 /// # Errors
 /// Something does not pass; the first failing step is named.
 pub fn run(args: &Args) -> Result<()> {
+    if args.list_requirements {
+        return requirements::print(&workspace()?);
+    }
     let steps = Steps::new("cargo xtask test");
     let done = all(&steps, args);
     steps.table();
