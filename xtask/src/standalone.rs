@@ -4,6 +4,7 @@
 //! client authenticates by a secret in a file because there is no kubelet to project a token.
 mod bundle;
 mod process;
+mod provider;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,11 +12,13 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use self::process::{Process, wait_http, wait_tcp};
-use crate::cache::{self, Part, digest, write_whole};
+pub(crate) use self::bundle::Objects;
+pub(crate) use self::process::{Process, wait_http, wait_tcp};
+pub(crate) use self::provider::{Provider, issuer};
+use crate::cache::{self, Part};
 use crate::cluster::packages;
 use crate::command::Run as _;
-use crate::demo::{PEOPLE, Pki, Session, keycloak_distribution, parse_session};
+use crate::demo::{PEOPLE, Session, parse_session};
 use crate::images::workspace;
 use crate::progress::Steps;
 
@@ -32,12 +35,18 @@ pub(crate) mod port {
     pub(crate) const METRICS: u16 = 17004;
 }
 
+/// The URL of the server's identity, which is the audience of its tokens.
+pub(crate) fn url() -> String {
+    format!("http://127.0.0.1:{}/mcp", port::INBOUND)
+}
+
 /// The running parts; they end when this is dropped.
 pub struct Standalone {
     dir: PathBuf,
     venv: PathBuf,
-    // In the order in which they are stopped.
+    // In the order in which they are stopped; the provider is the last.
     _parts: Vec<Process>,
+    provider: Provider,
 }
 
 impl Standalone {
@@ -46,41 +55,37 @@ impl Standalone {
     /// # Errors
     /// A part cannot be had or does not start; the message holds the end of its log.
     pub fn start(steps: &Steps, stateless: bool) -> Result<Self> {
-        let dir = cache::root()?.join("standalone");
-        fs::create_dir_all(&dir)?;
-        let pki = Pki::ensure()?;
-        for (name, text) in [
-            ("ca.crt", &pki.authority),
-            ("keycloak.crt", &pki.keycloak.certificate),
-            ("keycloak.key", &pki.keycloak.key),
-            ("payroll.crt", &pki.payroll.certificate),
-            ("payroll.key", &pki.payroll.key),
-        ] {
-            write_whole(&dir.join(name), text)?;
-        }
         let venv = steps.run("Python packages", "1 to 2 min the first time", || venv(steps))?;
-        let dist = keycloak_distribution(steps)?;
-        let secret = steps.run("Keycloak's database with the realm", "1 min the first time", || {
-            snapshot(steps, &dir, &dist)
-        })?;
         let sidecar = steps.run("build the sidecar", "2 to 5 min the first time", build_sidecar)?;
-        let mut parts = Vec::new();
-        steps.run("Keycloak", "10 to 20 s", || {
-            parts.push(keycloak(&dir, &dist)?);
-            wait_http(&parts[0], port::KEYCLOAK_MANAGEMENT, "/health/ready")
-        })?;
-        steps.run("payroll, the MCP server, the sidecar", "2 to 5 s", || {
-            parts.push(payroll(&dir, &venv)?);
-            parts.push(server(&dir, &venv, stateless)?);
-            let keys = bundle::write(&dir, &pki.authority, &secret)?;
-            parts.push(start_sidecar(&dir, &sidecar, &keys)?);
-            for (part, at) in [(1, port::PAYROLL), (2, port::SERVER)] {
+        let provider = Provider::start(steps, &cache::root()?.join("standalone"))?;
+        let dir = provider.dir.clone();
+        let parts = steps.run("payroll, the MCP server, the sidecar", "2 to 5 s", || {
+            let mut parts = vec![payroll(&dir, &venv)?, server(&dir, &venv, stateless)?];
+            let served = bundle::write(&dir, &Objects::of_the_demo()?, port::SERVER, &provider)?;
+            parts.push(start_sidecar(&dir, &sidecar, &served, port::INBOUND)?);
+            for (part, at) in [(0, port::PAYROLL), (1, port::SERVER)] {
                 wait_tcp(&parts[part], at)?;
             }
-            wait_http(&parts[3], port::PROBE, "/readyz")
+            wait_http(&parts[2], port::PROBE, "/readyz")?;
+            parts.reverse();
+            Ok(parts)
         })?;
-        parts.reverse();
-        Ok(Self { dir, venv, _parts: parts })
+        Ok(Self { dir, venv, _parts: parts, provider })
+    }
+
+    /// Stops all but the provider.
+    pub(crate) fn into_provider(self) -> Provider {
+        self.provider
+    }
+
+    /// The provider, for tokens.
+    pub(crate) fn provider(&self) -> &Provider {
+        &self.provider
+    }
+
+    /// The virtual environment of the examples.
+    pub(crate) fn venv(&self) -> &Path {
+        &self.venv
     }
 
     /// Runs one person's agent.
@@ -89,7 +94,7 @@ impl Standalone {
     /// It cannot connect, which is not the same as being refused.
     pub fn play_as(&self, user: &str) -> Result<Session> {
         let agent = workspace()?.join("examples/agent/agent.py");
-        let server = format!("http://127.0.0.1:{}/mcp", port::INBOUND);
+        let server = url();
         let log = Command::new(self.venv.join("bin/python"))
             .arg(agent)
             .args(["--server", &server, "--user", user, "--ca"])
@@ -126,7 +131,7 @@ impl Standalone {
 }
 
 /// A virtual environment with what the examples need, made once.
-fn venv(steps: &Steps) -> Result<PathBuf> {
+pub(crate) fn venv(steps: &Steps) -> Result<PathBuf> {
     packages::ensure(steps, packages::PYTHON)?;
     let examples = workspace()?.join("examples");
     let files = ["hr-tools", "payroll", "agent"].map(|name| examples.join(name).join("requirements.txt"));
@@ -148,39 +153,8 @@ fn venv(steps: &Steps) -> Result<PathBuf> {
     Ok(part.dir)
 }
 
-/// Imports the realm for loopback addresses and gives the client's secret, which is in no file but its own.
-fn snapshot(steps: &Steps, dir: &Path, dist: &Path) -> Result<PathBuf> {
-    let examples = workspace()?.join("examples/keycloak");
-    let realm = fs::read(examples.join("realm-corp.json"))?;
-    let script = fs::read(examples.join("keycloak.sh"))?;
-    let url = format!("http://127.0.0.1:{}/mcp", port::INBOUND);
-    let part = Part::new(dir, "snapshot", &digest(&[&realm, &script, url.as_bytes()]));
-    let secret = part.dir.join("client-secret");
-    if !part.ready(steps, &["client-secret", "database/keycloakdb.mv.db"])? {
-        let text = random_hex()?;
-        Command::new("bash")
-            .arg(examples.join("keycloak.sh"))
-            .arg("snapshot")
-            .arg(dist)
-            .arg(part.dir.join("database"))
-            .env("HR_TOOLS_URL", &url)
-            .env("HR_TOOLS_AUTHENTICATOR", "client-secret")
-            .env("HR_TOOLS_SECRET", &text)
-            .run()?;
-        write_whole(&secret, &text)?;
-        part.seal()?;
-    }
-    Ok(secret)
-}
-
-fn random_hex() -> Result<String> {
-    use std::io::Read as _;
-    let mut bytes = [0_u8; 24];
-    fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(cache::hex(&bytes))
-}
-
-fn build_sidecar() -> Result<PathBuf> {
+/// Builds the sidecar of this workspace and gives its program.
+pub(crate) fn build_sidecar() -> Result<PathBuf> {
     let root = workspace()?;
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args(["build", "--quiet", "-p", "behalf-sidecar"])
@@ -190,33 +164,11 @@ fn build_sidecar() -> Result<PathBuf> {
     Ok(target.join("debug/behalf-sidecar"))
 }
 
-fn keycloak(dir: &Path, dist: &Path) -> Result<Process> {
-    let data = dir.join("keycloak-data");
-    let _ = fs::remove_dir_all(&data);
-    fs::create_dir_all(&data)?;
-    let mut command = Command::new("bash");
-    command
-        .arg(workspace()?.join("examples/keycloak/keycloak.sh"))
-        .arg("run")
-        .arg(dist)
-        .arg(dir.join("snapshot/database"))
-        .env("KC_DATA", &data)
-        .env("KC_HOSTNAME", format!("https://127.0.0.1:{}", port::KEYCLOAK))
-        .env("KC_HTTP_HOST", "127.0.0.1")
-        .env("KC_HTTPS_PORT", port::KEYCLOAK.to_string())
-        .env("KC_HTTPS_CERTIFICATE_FILE", dir.join("keycloak.crt"))
-        .env("KC_HTTPS_CERTIFICATE_KEY_FILE", dir.join("keycloak.key"))
-        .env("KC_HTTP_MANAGEMENT_HOST", "127.0.0.1")
-        .env("KC_HTTP_MANAGEMENT_SCHEME", "http")
-        .env("KC_HTTP_MANAGEMENT_PORT", port::KEYCLOAK_MANAGEMENT.to_string());
-    Process::start("keycloak", dir, command, &[port::KEYCLOAK, port::KEYCLOAK_MANAGEMENT])
-}
-
 fn payroll(dir: &Path, venv: &Path) -> Result<Process> {
     let mut command = Command::new(venv.join("bin/python"));
     command
         .arg(workspace()?.join("examples/payroll/payroll.py"))
-        .env("PAYROLL_ISSUER", bundle::issuer())
+        .env("PAYROLL_ISSUER", issuer())
         .env("PAYROLL_CA_FILE", dir.join("ca.crt"))
         .env("PAYROLL_HOST", "127.0.0.1")
         .env("PAYROLL_PORT", port::PAYROLL.to_string())
@@ -238,18 +190,24 @@ fn server(dir: &Path, venv: &Path, stateless: bool) -> Result<Process> {
     Process::start("hr-tools", dir, command, &[port::SERVER])
 }
 
-fn start_sidecar(dir: &Path, program: &Path, keys: &[String]) -> Result<Process> {
+/// Starts the sidecar on the bundle that was written to `dir`, with its inbound side at a port of its own choice.
+pub(crate) fn start_sidecar(
+    dir: &Path,
+    program: &Path,
+    served: &bundle::Written,
+    inbound: u16,
+) -> Result<Process> {
     let at = |port: u16| format!("127.0.0.1:{port}");
     let mut command = Command::new(program);
     command
-        .args(["run", "--namespace=hr", "--identity=hr-tools", "--allow-loopback-destinations"])
+        .args(["run", "--allow-loopback-destinations"])
+        .arg(format!("--namespace={}", served.namespace))
+        .arg(format!("--identity={}", served.identity))
         .arg(format!("--bundle-dir={}", dir.join("bundle").display()))
-        .arg(format!("--inbound-address={}", at(port::INBOUND)))
+        .arg(format!("--inbound-address={}", at(inbound)))
         .arg(format!("--egress-address={}", at(port::EGRESS)))
         .arg(format!("--probe-address={}", at(port::PROBE)))
-        .arg(format!("--metrics-address={}", at(port::METRICS)));
-    for key in keys {
-        command.arg(format!("--bundle-key={key}"));
-    }
-    Process::start("sidecar", dir, command, &[port::INBOUND, port::EGRESS, port::PROBE, port::METRICS])
+        .arg(format!("--metrics-address={}", at(port::METRICS)))
+        .arg(format!("--bundle-key={}", served.key));
+    Process::start("sidecar", dir, command, &[inbound, port::EGRESS, port::PROBE, port::METRICS])
 }

@@ -15,26 +15,55 @@ use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use rcgen::{KeyPair, PublicKeyData as _, SigningKey as _};
 use serde::de::DeserializeOwned;
 
-use super::port;
+use super::{Provider, issuer, port};
 use crate::cache::write_whole;
 use crate::demo::{example, with_authority};
 
-/// Keycloak's issuer on loopback.
-pub(super) fn issuer() -> String {
-    format!("https://127.0.0.1:{}/realms/corp", port::KEYCLOAK)
+/// The objects that are compiled, as they are written. They may say `@DEMO_CA@` for the run's authority.
+pub(crate) struct Objects {
+    /// An `AgentIdentity`.
+    pub(crate) identity: String,
+    /// The `ScopeCatalog` that it names.
+    pub(crate) catalog: String,
 }
 
-/// Writes the signed bundle and gives the key that signed it, as an argument of the sidecar.
-pub(super) fn write(dir: &Path, authority: &str, secret: &Path) -> Result<Vec<String>> {
-    let Serve::Policy(mut policy) = compile(authority)? else {
-        bail!("the demo's objects do not compile to a policy")
+impl Objects {
+    /// Those of `examples/hr`.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub(crate) fn of_the_demo() -> Result<Self> {
+        Ok(Self { identity: example("hr/agent-identity.yaml")?, catalog: example("hr/scope-catalog.yaml")? })
+    }
+}
+
+/// A bundle that a sidecar may be started on.
+pub(crate) struct Written {
+    /// Namespace of its identity.
+    pub(crate) namespace: String,
+    /// Name of its identity.
+    pub(crate) identity: String,
+    /// The key that signed it, as an argument of the sidecar.
+    pub(crate) key: String,
+}
+
+/// Writes the signed bundle for a server at `port`, whose tokens are from `provider`.
+///
+/// # Errors
+/// The objects are refused, or the bundle cannot be written.
+pub(crate) fn write(dir: &Path, objects: &Objects, port: u16, provider: &Provider) -> Result<Written> {
+    let identity: AgentIdentity = object(&objects.identity, &provider.authority)?;
+    let name = identity.metadata.name.clone().context("the identity's name")?;
+    let namespace = identity.metadata.namespace.clone().context("the identity's namespace")?;
+    let Serve::Policy(mut policy) = compile(identity, &objects.catalog, &provider.authority)? else {
+        bail!("the objects do not compile to a policy")
     };
-    relocate(&mut policy, secret)?;
+    relocate(&mut policy, port, &provider.secret)?;
     let serial = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
     let document = Document {
         format: behalf_policy::bundle::document::FORMAT,
-        namespace: "hr".to_owned(),
-        identity: "hr-tools".to_owned(),
+        namespace: namespace.clone(),
+        identity: name.clone(),
         serial: u64::try_from(serial)?,
         feed: None,
         serve: Serve::Policy(policy),
@@ -50,14 +79,13 @@ pub(super) fn write(dir: &Path, authority: &str, secret: &Path) -> Result<Vec<St
     let folder = dir.join("bundle");
     fs::create_dir_all(&folder)?;
     write_whole(&folder.join(wire::BUNDLE_KEY), &serde_json::to_string(&sealed)?)?;
-    Ok(vec![public.to_argument()])
+    Ok(Written { namespace, identity: name, key: public.to_argument() })
 }
 
-/// What the operator would compile from the files of `examples/hr`.
-fn compile(authority: &str) -> Result<Serve> {
-    let identity: AgentIdentity = object("hr/agent-identity.yaml", authority)?;
-    let catalog: ScopeCatalog = object("hr/scope-catalog.yaml", authority)?;
-    let provider: IdentityProvider = object("hr/identity-provider.yaml", authority)?;
+/// What the operator would compile from the objects, with the rest of the demo's around them.
+fn compile(identity: AgentIdentity, catalog: &str, authority: &str) -> Result<Serve> {
+    let catalog: ScopeCatalog = object(catalog, authority)?;
+    let provider: IdentityProvider = object(&example("hr/identity-provider.yaml")?, authority)?;
     let text = example("hr-tools/namespace.yaml")?;
     let (namespace, account) = text.split_once("\n---\n").context("namespace.yaml holds two objects")?;
     let namespace: Namespace = serde_saphyr::from_str(namespace)?;
@@ -67,6 +95,7 @@ fn compile(authority: &str) -> Result<Serve> {
         namespace,
         catalog: Some(catalog),
         providers: BTreeMap::from([("corp".to_owned(), provider)]),
+        rival_providers: Vec::new(),
         siblings: Vec::new(),
         service_account: Some(account),
         pods: Vec::new(),
@@ -86,21 +115,20 @@ fn compile(authority: &str) -> Result<Serve> {
     let desired = behalf_plan::identity(&gathered, &settings);
     match desired.bundle {
         BundleIntent::Write(serve @ Serve::Policy(_)) => Ok(serve),
-        _ => bail!("the demo's objects are refused: {:?} {:?}", desired.accepted, desired.resolved_refs),
+        _ => bail!("the objects are refused: {:?} {:?}", desired.accepted, desired.resolved_refs),
     }
 }
 
-fn object<T: DeserializeOwned>(path: &str, authority: &str) -> Result<T> {
-    serde_saphyr::from_str(&with_authority(&example(path)?, authority))
-        .with_context(|| format!("examples/{path}"))
+fn object<T: DeserializeOwned>(text: &str, authority: &str) -> Result<T> {
+    serde_saphyr::from_str(&with_authority(text, authority)).context("an object that cannot be read")
 }
 
 /// Puts loopback addresses where the cluster's stand, and the secret where the pod's token stands.
-fn relocate(policy: &mut PolicyDocument, secret: &Path) -> Result<()> {
-    let url = format!("http://127.0.0.1:{}/mcp", port::INBOUND);
+fn relocate(policy: &mut PolicyDocument, at: u16, secret: &Path) -> Result<()> {
+    let url = super::url();
     for server in &mut policy.servers {
         server.url = Audience::new(&*url)?;
-        server.port = port::SERVER;
+        server.port = at;
     }
     for provider in &mut policy.providers {
         provider.issuer = Issuer::new(issuer())?;

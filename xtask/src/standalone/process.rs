@@ -18,7 +18,7 @@ const LOOK: Duration = Duration::from_millis(100);
 const END_WITHIN: Duration = Duration::from_secs(15);
 
 /// A running part.
-pub(super) struct Process {
+pub(crate) struct Process {
     name: &'static str,
     child: Child,
     log: PathBuf,
@@ -26,7 +26,7 @@ pub(super) struct Process {
 
 impl Process {
     /// Starts it with its output in `<dir>/<name>.out` and `.log`, after a look that its ports are free.
-    pub(super) fn start(name: &'static str, dir: &Path, mut command: Command, ports: &[u16]) -> Result<Self> {
+    pub(crate) fn start(name: &'static str, dir: &Path, mut command: Command, ports: &[u16]) -> Result<Self> {
         for port in ports {
             TcpListener::bind((Ipv4Addr::LOCALHOST, *port))
                 .with_context(|| format!("port {port} on loopback, which {name} needs, is taken"))?;
@@ -83,12 +83,12 @@ impl Drop for Process {
 }
 
 /// Waits until something listens.
-pub(super) fn wait_tcp(process: &Process, port: u16) -> Result<()> {
+pub(crate) fn wait_tcp(process: &Process, port: u16) -> Result<()> {
     process.until(&format!("port {port}"), || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())
 }
 
 /// Waits until a GET is answered with 200.
-pub(super) fn wait_http(process: &Process, port: u16, path: &str) -> Result<()> {
+pub(crate) fn wait_http(process: &Process, port: u16, path: &str) -> Result<()> {
     process.until(&format!("http port {port}{path}"), || get(port, path).unwrap_or(false))
 }
 
