@@ -1,9 +1,9 @@
 //! The decision: a pure, total function of bundle, request and time.
 
-use crate::bundle::{Bundle, Policy, ScopeRule, Stage, State, Tool};
+use crate::bundle::{Bundle, HttpMethod, Policy, Protocol, ScopeRule, Stage, State, Tool};
 use crate::claims::Caller;
 use crate::decision::{Decision, Permit, Reason, Refusal};
-use crate::envelope::{ListKind, Target};
+use crate::envelope::{CompletionRef, ListKind, Target};
 use crate::ids::{EntryName, ScopeSet, Timestamp};
 
 /// What a verified caller asks for.
@@ -11,6 +11,16 @@ use crate::ids::{EntryName, ScopeSet, Timestamp};
 pub enum Operation<'a> {
     /// `tools/call` of a tool by its exact name.
     CallTool(&'a str),
+    /// `prompts/get` of a prompt by its exact name, or completing its arguments.
+    GetPrompt(&'a str),
+    /// `resources/read` of a URI.
+    ReadResource(&'a str),
+    /// A URI template as the server lists it: seeing it, or completing its variables.
+    UseTemplate(&'a str),
+    /// Being told of changes of every one of these resources; none means changes of lists only.
+    Subscribe(&'a [String]),
+    /// A request of a plain HTTP API: its method, and its path below that of the server's URL.
+    Http(HttpMethod, &'a str),
     /// Protocol business that touches nobody's data: the answer of a list is filtered.
     Protocol,
     /// Anything else; refused.
@@ -21,14 +31,45 @@ impl<'a> From<&'a Target> for Operation<'a> {
     fn from(target: &'a Target) -> Self {
         match target {
             Target::ToolCall { name } => Self::CallTool(name),
+            Target::GetPrompt { name } | Target::Complete { reference: CompletionRef::Prompt(name) } => {
+                Self::GetPrompt(name)
+            }
+            Target::ReadResource { uri } => Self::ReadResource(uri),
+            // No URI holds a brace (RFC 3986 §2).
+            Target::Complete { reference: CompletionRef::Resource(uri) } if uri.contains('{') => {
+                Self::UseTemplate(uri)
+            }
+            Target::Complete { reference: CompletionRef::Resource(uri) } => Self::ReadResource(uri),
+            // Whose the tasks are is not for policy to know.
+            Target::Subscribe { uris, tasks } if tasks.is_empty() => Self::Subscribe(uris),
             Target::Initialize
             | Target::Discover
             | Target::Ping
-            | Target::List(ListKind::Tools)
+            | Target::List(_)
             | Target::SetLevel
             | Target::ClientNotification(_)
             | Target::Response => Self::Protocol,
-            _ => Self::Other,
+            Target::Subscribe { .. } | Target::Task { .. } | Target::Other(_) => Self::Other,
+        }
+    }
+}
+
+impl<'a> Operation<'a> {
+    /// What an entry of a list stands for: by its name, its URI or its URI template.
+    #[must_use]
+    pub fn of_entry(kind: ListKind, name: &'a str) -> Self {
+        match kind {
+            ListKind::Tools => Self::CallTool(name),
+            ListKind::Prompts => Self::GetPrompt(name),
+            ListKind::Resources => Self::ReadResource(name),
+            ListKind::ResourceTemplates => Self::UseTemplate(name),
+        }
+    }
+
+    fn tool(self) -> Option<&'a str> {
+        match self {
+            Self::CallTool(name) => Some(name),
+            _ => None,
         }
     }
 }
@@ -43,11 +84,7 @@ pub fn decide(bundle: &Bundle, caller: &Caller, operation: Operation<'_>, now: T
     if policy.state == State::Suspended {
         return Decision::Refuse(plain(Reason::Suspended));
     }
-    let tool = match operation {
-        Operation::CallTool(name) => Some(name),
-        Operation::Protocol | Operation::Other => None,
-    };
-    if bundle.deny.refuses(&caller.subject, tool) {
+    if bundle.deny.refuses(&caller.subject, operation.tool()) {
         return Decision::Refuse(plain(Reason::DeniedByNamespace));
     }
     if now >= caller.expires {
@@ -70,24 +107,26 @@ pub fn decide_unknown_caller(bundle: &Bundle, operation: Operation<'_>) -> Resul
     if policy.state == State::Suspended {
         return Err(plain(Reason::Suspended));
     }
-    let tool = match operation {
-        Operation::CallTool(name) => Some(name),
-        Operation::Protocol | Operation::Other => None,
-    };
-    if bundle.deny.refuses_anyone(tool) {
+    if bundle.deny.refuses_anyone(operation.tool()) {
         return Err(plain(Reason::DeniedByNamespace));
     }
     Ok(())
 }
 
-/// Whether `tools/list` shows a tool to this caller: exactly when a call of it would be permitted, or
-/// would be after a step-up that the caller can make. In stage `Audit` every tool is shown.
+/// Whether `tools/list` shows a tool to this caller; see [`shows`].
 #[must_use]
 pub fn shows_tool(policy: &Policy, caller: &Caller, tool: &str) -> bool {
+    shows(policy, caller, Operation::CallTool(tool))
+}
+
+/// Whether a list shows an entry to this caller: exactly when the use of it would be permitted, or
+/// would be after a step-up that the caller can make. In stage `Audit` everything is shown.
+#[must_use]
+pub fn shows(policy: &Policy, caller: &Caller, operation: Operation<'_>) -> bool {
     if policy.stage == Stage::Audit {
         return true;
     }
-    match judge(policy, caller, Operation::CallTool(tool)) {
+    match judge(policy, caller, operation) {
         Ok(_) => true,
         Err(refusal) => refusal.reason == Reason::InsufficientScope && refusal.explain,
     }
@@ -134,16 +173,40 @@ pub fn decide_downstream(
 
 fn judge(policy: &Policy, caller: &Caller, operation: Operation<'_>) -> Result<Permit, Refusal> {
     admit_caller(policy, caller)?;
-    let tool = match operation {
+    let server = &policy.server;
+    // What speaks another protocol has no such things.
+    let speaks = match operation {
+        Operation::Http(..) => Protocol::Http,
+        Operation::Protocol => server.protocol,
+        _ => Protocol::Mcp,
+    };
+    if server.protocol != speaks {
+        return Err(plain(Reason::MethodNotAllowed));
+    }
+    let (row, unknown) = match operation {
         Operation::Protocol => return Ok(Permit::new(caller)),
         Operation::Other => return Err(plain(Reason::MethodNotAllowed)),
-        Operation::CallTool(name) => {
-            policy.server.tools.get(name).ok_or_else(|| hidden(Reason::ToolUnknown, ScopeSet::new()))?
+        Operation::CallTool(name) => (server.tools.get(name), Reason::ToolUnknown),
+        Operation::GetPrompt(name) => (server.prompts.get(name), Reason::PromptUnknown),
+        Operation::ReadResource(uri) => (server.resource(uri).map(|row| &row.needs), Reason::ResourceUnknown),
+        Operation::UseTemplate(uri) => {
+            (server.resource_template(uri).map(|row| &row.needs), Reason::ResourceUnknown)
+        }
+        Operation::Http(method, path) => {
+            (server.route(method, path).map(|row| &row.needs), Reason::RouteUnknown)
+        }
+        Operation::Subscribe(uris) => {
+            let rows: Option<Vec<&Tool>> =
+                uris.iter().map(|uri| server.resource(uri).map(|row| &row.needs)).collect();
+            let rows = rows.ok_or_else(|| hidden(Reason::ResourceUnknown))?;
+            check_scopes(policy, caller, &rows, Reason::ResourceUnknown)?;
+            return Ok(Permit::new(caller));
         }
     };
-    check_scopes(policy, caller, tool)?;
+    let row = row.ok_or_else(|| hidden(unknown))?;
+    check_scopes(policy, caller, &[row], unknown)?;
     let mut permit = Permit::new(caller);
-    for (name, scopes) in &tool.downstreams {
+    for (name, scopes) in &row.downstreams {
         // Load has resolved these; a missing one is no downstream, never another.
         let Some(downstream) = policy.downstreams.get(name) else { continue };
         let Some(provider) = policy.providers.get(&downstream.provider) else { continue };
@@ -166,14 +229,25 @@ fn admit_caller(policy: &Policy, caller: &Caller) -> Result<(), Refusal> {
     {
         return Err(plain(Reason::ClientNotAllowed));
     }
-    if caller.actor_depth > callers.max_actor_depth {
+    if caller.actors.len() > usize::from(callers.max_actor_depth) {
         return Err(plain(Reason::ActorChainTooDeep));
+    }
+    // The outermost actor acts now; those inside it are history and decide nothing (RFC 8693 §4.1).
+    if let (Some(clients), Some(outermost)) = (&callers.clients, caller.actors.first()) {
+        let issuer = policy.providers.get(&caller.provider).map(|provider| &provider.issuer);
+        let name = issuer.and_then(|issuer| outermost.name_at(issuer));
+        if !name.is_some_and(|name| clients.contains(name)) {
+            return Err(plain(Reason::ActorNotAllowed));
+        }
     }
     Ok(())
 }
 
-fn check_scopes(policy: &Policy, caller: &Caller, tool: &Tool) -> Result<(), Refusal> {
-    let needed: ScopeSet = policy.required.union(&tool.scopes).cloned().collect();
+/// All rows of one operation at once: what is missing is asked for in one challenge (A16).
+fn check_scopes(policy: &Policy, caller: &Caller, rows: &[&Tool], unknown: Reason) -> Result<(), Refusal> {
+    let of_rows = rows.iter().flat_map(|row| &row.scopes);
+    let needed: ScopeSet = policy.required.iter().chain(of_rows).cloned().collect();
+    let explain = rows.iter().all(|row| row.denial.explains());
     let counted = counted_scopes(policy, caller);
     let missing: ScopeSet =
         needed.iter().filter(|s| !counted.contains(*s) || !policy.offered.contains(*s)).cloned().collect();
@@ -184,7 +258,8 @@ fn check_scopes(policy: &Policy, caller: &Caller, tool: &Tool) -> Result<(), Ref
         reason,
         challenge,
         missing: missing.clone(),
-        explain: tool.denial.explains(),
+        explain,
+        hidden_as: unknown,
     };
     if missing.iter().any(|s| !policy.offered.contains(s)) {
         return Err(refusal(Reason::ScopeNotOffered, ScopeSet::new()));
@@ -193,7 +268,7 @@ fn check_scopes(policy: &Policy, caller: &Caller, tool: &Tool) -> Result<(), Ref
     if !missing.iter().all(entitled) {
         return Err(refusal(Reason::NotEntitled, ScopeSet::new()));
     }
-    let challenge = if tool.denial.explains() { needed } else { ScopeSet::new() };
+    let challenge = if explain { needed } else { ScopeSet::new() };
     Err(refusal(Reason::InsufficientScope, challenge))
 }
 
@@ -202,9 +277,9 @@ fn holds(rule: &ScopeRule, caller: &Caller) -> bool {
 }
 
 fn plain(reason: Reason) -> Refusal {
-    Refusal { reason, challenge: ScopeSet::new(), missing: ScopeSet::new(), explain: true }
+    Refusal { reason, challenge: ScopeSet::new(), missing: ScopeSet::new(), explain: true, hidden_as: reason }
 }
 
-fn hidden(reason: Reason, missing: ScopeSet) -> Refusal {
-    Refusal { reason, challenge: ScopeSet::new(), missing, explain: false }
+fn hidden(unknown: Reason) -> Refusal {
+    Refusal { explain: false, ..plain(unknown) }
 }

@@ -48,8 +48,10 @@ pub struct Refusal {
     pub challenge: ScopeSet,
     /// Scopes that are missing, for the record.
     pub missing: ScopeSet,
-    /// Whether the caller may be told more than that the tool does not exist.
+    /// Whether the caller may be told more than that there is no such thing.
     pub explain: bool,
+    /// What it is told instead: the reason of a thing of this kind that does not exist (D35).
+    pub hidden_as: Reason,
 }
 
 /// The closed reasons of policy.
@@ -65,12 +67,20 @@ pub enum Reason {
     CallerKindNotAllowed,
     /// The client that acts is not in the list.
     ClientNotAllowed,
+    /// Who acts for the caller now is not in the list.
+    ActorNotAllowed,
     /// The actor chain is longer than allowed.
     ActorChainTooDeep,
     /// The method is not one that policy lets through.
     MethodNotAllowed,
     /// The tool is in no row of the catalogue's tool set.
     ToolUnknown,
+    /// The prompt is in no row of the catalogue's tool set.
+    PromptUnknown,
+    /// No row of the catalogue's tool set names the resource.
+    ResourceUnknown,
+    /// No row of the catalogue's tool set names the method and path.
+    RouteUnknown,
     /// The tool needs a scope that this identity does not offer.
     ScopeNotOffered,
     /// The tool needs a scope that no group of the caller holds.
@@ -93,9 +103,13 @@ impl Reason {
             Self::DeniedByNamespace => "DeniedByNamespace",
             Self::CallerKindNotAllowed => "CallerKindNotAllowed",
             Self::ClientNotAllowed => "ClientNotAllowed",
+            Self::ActorNotAllowed => "ActorNotAllowed",
             Self::ActorChainTooDeep => "ActorChainTooDeep",
             Self::MethodNotAllowed => "MethodNotAllowed",
             Self::ToolUnknown => "ToolUnknown",
+            Self::PromptUnknown => "PromptUnknown",
+            Self::ResourceUnknown => "ResourceUnknown",
+            Self::RouteUnknown => "RouteUnknown",
             Self::ScopeNotOffered => "ScopeNotOffered",
             Self::NotEntitled => "NotEntitled",
             Self::InsufficientScope => "InsufficientScope",

@@ -157,8 +157,8 @@ impl Denial {
             Self::Token(_) => "InvalidToken",
             Self::Session(SessionRefusal::Unknown | SessionRefusal::Foreign) => "SessionUnknown",
             Self::ServerSession | Self::Listing(_) => "ServerAnswerUnusable",
-            // A tool that is hidden and one that does not exist are told in the same words (D35).
-            Self::Policy(refusal) if !refusal.explain => Reason::ToolUnknown.as_str(),
+            // What is hidden and what does not exist are told in the same words (D35).
+            Self::Policy(refusal) if !refusal.explain => refusal.hidden_as.as_str(),
             Self::Policy(refusal) if refusal.reason == Reason::SubjectExpired => "InvalidToken",
             _ => self.reason(),
         }
