@@ -141,7 +141,7 @@ fn catalog() -> impl Strategy<Value = ScopeCatalog> {
 }
 
 fn identity() -> impl Strategy<Value = AgentIdentity> {
-    let carriers = subsequence(vec![Carrier::Authorization, Carrier::Meta], 1..=2);
+    let carriers = subsequence(vec![Carrier::Authorization, Carrier::Meta, Carrier::Header], 1..=3);
     let server = (label(), 1_i64..=8000, option::of(8001_i64..=65_535), carriers).prop_map(
         |(name, port, extra, carriers)| Server {
             url: format!("https://{name}/mcp"),

@@ -43,6 +43,8 @@ pub const PROBE_PATH_PREFIX: &str = "/probe/";
 
 /// Key under `params._meta` in which the sidecar hands the one-call handle to the server.
 pub const META_HANDLE: &str = "behalf.dev/handle";
+/// The plain header in which the sidecar hands the one-call handle to the server, and takes it back on the way out.
+pub const HANDLE_HEADER: &str = "behalf-handle";
 /// Every `_meta` key and header that starts with this is ours; a caller's is removed in every spelling.
 pub const META_PREFIX: &str = "behalf.dev/";
 /// Header names of ours, lower case; a caller's are removed in every spelling.

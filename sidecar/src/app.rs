@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::admin::{self, Block, Prober, ProberError, Probes, Readiness};
 use crate::audit::{Audit, AuditError};
-use crate::bundle_source::{BundleSource, Bundles, DenySource, Expected};
+use crate::bundle_source::{BundleSource, Bundles, DenySource, Expected, Source as _};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::drain::Drain;

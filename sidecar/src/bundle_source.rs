@@ -11,6 +11,7 @@ mod directory;
 mod intake;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 pub use active::{Active, Prepared};
 use arc_swap::ArcSwapOption;
@@ -22,6 +23,7 @@ pub use deny::DenySource;
 pub use directory::BundleSource;
 pub use intake::{Intake, Offered};
 use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 
 /// Why a bundle was not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -201,6 +203,24 @@ impl Expected {
             }
         }
         Ok(Some(Active::new(Bundle::load(document, digest)?)?))
+    }
+}
+
+/// What comes from a mounted directory.
+pub trait Source: Send + Sized {
+    /// Looks once, and reads only what is not what was seen last.
+    fn look(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// Looks every second for ever: kubelet swaps a symbolic link, which no file event tells.
+    fn run(mut self) -> impl Future<Output = ()> + Send {
+        async move {
+            let mut ticks = tokio::time::interval(Duration::from_secs(1));
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                self.look().await;
+            }
+        }
     }
 }
 

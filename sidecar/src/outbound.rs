@@ -31,7 +31,7 @@ use hyper::body::{Body as _, Incoming};
 use secrecy::{ExposeSecret as _, SecretString};
 
 pub use refusal::Refusal;
-pub use request::{HANDLE_HEADER, RequestRefusal};
+pub use request::RequestRefusal;
 pub use server::serve;
 
 use crate::audit::Audit;

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use behalf_policy::deny::{DenyList, EVERYONE};
-use tokio::time::MissedTickBehavior;
 
-use super::Intake;
-use super::directory::{PERIOD, mark};
+use super::directory::mark;
+use super::{Intake, Source};
 
 /// Looks at the two files that are about this identity: its own, and that about everyone.
 #[derive(Debug)]
@@ -32,20 +31,12 @@ impl DenySource {
     pub fn new(dir: &Path, identity: &str, intake: Arc<Intake>) -> Self {
         Self { files: [dir.join(EVERYONE), dir.join(identity)], intake, seen: None }
     }
+}
 
-    /// Looks now and then for ever.
-    pub async fn run(mut self) {
-        let mut ticks = tokio::time::interval(PERIOD);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            self.look().await;
-        }
-    }
-
-    /// Looks once; reads the files only when they are not those seen last. What is absent refuses nothing; what is there
+impl Source for DenySource {
+    /// What is absent refuses nothing; what is there
     /// and cannot be read refuses everything, until it can.
-    pub async fn look(&mut self) {
+    async fn look(&mut self) {
         let [everyone, own] = &self.files;
         let marks = [marked(everyone).await, marked(own).await];
         if self.seen == Some(marks) {

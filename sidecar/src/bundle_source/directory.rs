@@ -2,17 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use behalf_policy::wire::BUNDLE_KEY;
-use tokio::time::MissedTickBehavior;
 
-use super::{Bundles, Expected, Intake, Offered, Way};
+use super::{Bundles, Expected, Intake, Offered, Source, Way};
 use crate::admin::Block;
 use crate::metrics::Metrics;
-
-/// How often a directory is looked at: kubelet swaps a symbolic link, which no file event tells.
-pub(super) const PERIOD: Duration = Duration::from_secs(1);
 
 /// Looks at the file and offers what is in it.
 pub struct BundleSource {
@@ -52,19 +48,10 @@ impl BundleSource {
     pub fn intake(&self) -> Arc<Intake> {
         Arc::clone(&self.intake)
     }
+}
 
-    /// Looks now and then for ever.
-    pub async fn run(mut self) {
-        let mut ticks = tokio::time::interval(PERIOD);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            self.look().await;
-        }
-    }
-
-    /// Looks once; reads the file only when it is not the one seen last.
-    pub async fn look(&mut self) {
+impl Source for BundleSource {
+    async fn look(&mut self) {
         let mark = mark(&self.file).await.ok();
         if self.seen == Some(mark) {
             return;

@@ -10,10 +10,11 @@ use behalf_policy::claims::Caller;
 use behalf_policy::decide::shows_tool;
 use behalf_policy::envelope::{Era, Limits, ListKind, Message, Target};
 use behalf_policy::listing::{SseFilter, filter_tools_result};
+use behalf_policy::wire::HANDLE_HEADER;
 use bytes::Bytes;
 use http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HOST, HeaderMap,
-    HeaderValue,
+    HeaderName, HeaderValue,
 };
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full};
@@ -103,6 +104,12 @@ impl Outgoing<'_> {
                 let mut value = HeaderValue::from_str(&value).map_err(|_| Denial::ServerUnavailable)?;
                 value.set_sensitive(true);
                 headers.insert(AUTHORIZATION, value);
+            }
+            if server.carriers.contains(&Carrier::Header) {
+                let mut value =
+                    HeaderValue::from_str(handle.as_str()).map_err(|_| Denial::ServerUnavailable)?;
+                value.set_sensitive(true);
+                headers.insert(HeaderName::from_static(HANDLE_HEADER), value);
             }
             if server.carriers.contains(&Carrier::Meta) {
                 in_meta = Some(handle.as_str());

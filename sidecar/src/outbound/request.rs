@@ -5,7 +5,7 @@
 
 use behalf_policy::framing::FramingRefusal;
 use behalf_policy::raw_path;
-use behalf_policy::wire::HEADER_PREFIX;
+use behalf_policy::wire::{HANDLE_HEADER, HEADER_PREFIX};
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderName, UPGRADE};
 use http::{HeaderMap, Method, Uri, Version};
 use zeroize::Zeroizing;
@@ -13,8 +13,6 @@ use zeroize::Zeroizing;
 use super::target::Target;
 use crate::handles::is_handle_shaped;
 
-/// The plain header a server may put the handle into.
-pub const HANDLE_HEADER: &str = "behalf-handle";
 /// No header block is larger than this many bytes (D26).
 pub(super) const MAX_HEAD: usize = 64 * 1024;
 

@@ -191,6 +191,43 @@ async fn d13_two_humans_at_once_are_never_mixed() {
     assert_eq!((answer.status, answer.reason().as_str()), (403, "AmbiguousHandle"));
 }
 
+#[tokio::test]
+async fn b29_the_plain_header_buys_what_the_bearer_does_and_never_leaves() {
+    let world = World::start().await;
+    let (alice, bob) = (world.open("alice"), world.open("bob"));
+    let (alice, bob) = (alice.as_str(), bob.as_str());
+    for headers in [
+        format!("Behalf-Handle: {alice}\r\n"),
+        format!("behalf_handle: {alice}\r\n"),
+        format!("BEHALF-HANDLE:  Bearer {alice} \r\n"),
+        format!("Behalf-Handle: {alice}\r\nAuthorization: Bearer {alice}\r\n"),
+        // What the server says of itself gives way to the caller's token.
+        format!("Behalf-Handle: {alice}\r\nAuthorization: Bearer own-key\r\n"),
+        format!("Behalf-Handle: {alice}\r\nX-Note: {alice}\r\nbehalf_note: 1\r\n"),
+    ] {
+        let answer = world.ask("GET /payroll/x", &headers).await;
+        assert_eq!((answer.status, &answer.json()["claims"]["sub"]), (200, &json!("alice")), "{headers}");
+        let seen = format!("{:?}", world.payroll.all().last().unwrap().headers).to_lowercase();
+        assert!(!seen.contains("behalf"), "{seen}");
+    }
+    let reached = world.payroll.all().len();
+    for (headers, status, reason) in [
+        (format!("Behalf-Handle: {alice}\r\nAuthorization: Bearer {bob}\r\n"), 403, "AmbiguousHandle"),
+        (format!("behalf_handle: {alice}\r\nAuthorization: Bearer {bob}\r\n"), 403, "AmbiguousHandle"),
+        (format!("Behalf-Handle: {alice}\r\nBehalf-Handle: {bob}\r\n"), 400, "DuplicateHeader"),
+        (format!("Behalf-Handle: {alice}\r\nbehalf_handle: {alice}\r\n"), 400, "DuplicateHeader"),
+        (format!("Behalf-Handle: {alice}, {bob}\r\n"), 403, "UnknownHandle"),
+        ("Behalf-Handle: behalf_AAAAAAAAAAAAAAAAAAAAAA\r\n".to_owned(), 403, "UnknownHandle"),
+        (format!("Behalf-Handle: {}\r\n", alice.to_uppercase()), 403, "UnknownHandle"),
+        ("Behalf-Handle: \r\n".to_owned(), 403, "NoHandle"),
+        (format!("Handle: {alice}\r\n"), 403, "NoHandle"),
+    ] {
+        let answer = world.ask("GET /payroll/x", &headers).await;
+        assert_eq!((answer.status, answer.reason().as_str()), (status, reason), "{headers}");
+    }
+    assert_eq!(world.payroll.all().len(), reached);
+}
+
 /// D15, D17 and the rules of the raw path: refused with a live handle, so by the shape alone.
 #[tokio::test]
 async fn shapes_that_are_refused() {

@@ -10,7 +10,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use behalf_policy::bundle::signed::{PublicKey, seal};
 use behalf_sidecar::admin::Readiness;
 use behalf_sidecar::audit::Audit;
-use behalf_sidecar::bundle_source::{BundleSource, Bundles, Expected};
+use behalf_sidecar::bundle_source::{BundleSource, Bundles, Expected, Source as _};
 use behalf_sidecar::handles::{Handles, OpenHandle};
 use behalf_sidecar::outbound::{Outbound, serve};
 use behalf_sidecar::provider::dial::Network;

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Call, Reply, World, eventually};
+use crate::support::{Call, World, eventually};
 
 /// Waits until the sidecar goes by the list that was written.
 async fn denies(world: &World, told: &str) {
@@ -18,7 +18,7 @@ async fn denies_nothing(world: &World) {
 }
 
 #[tokio::test]
-async fn each_row_refuses_what_it_names() {
+async fn a33_each_row_refuses_what_it_names() {
     let world = World::start().await;
     let (alice, bob) = (world.alice(), world.bob());
     let one = "tools 1, subjects 0, downstreams 0";
@@ -127,14 +127,7 @@ async fn a_suspended_identity_serves_nobody_in_audited_authentication_either() {
 #[tokio::test]
 async fn a_handle_of_an_open_call_buys_nothing_that_was_denied_since() {
     let world = World::start().await;
-    let (sender, receiver) = std::sync::mpsc::channel();
-    world.server.behave(move |_| {
-        let (reply, events) = Reply::stream();
-        sender.send(events).unwrap();
-        Some(reply)
-    });
-    let answer = Call::tool("salary.get").token(&world.alice()).start(world.app.addresses.inbound).await;
-    let events = receiver.recv().unwrap();
+    let (answer, events) = world.open(Call::tool("salary.get").token(&world.alice())).await;
     let authorization = world.server.last().header("authorization").unwrap().to_owned();
     let reason = async || {
         let call = Call::get("/payroll/x").header("authorization", &authorization);

@@ -128,17 +128,9 @@ async fn d16_the_server_cannot_challenge_or_set_cookies_in_our_place() {
 #[tokio::test]
 async fn c5_an_event_stream_passes_as_it_comes() {
     let world = World::start().await;
-    let (sender, receiver) = std::sync::mpsc::channel();
-    world.server.behave(move |_| {
-        let (reply, events) = Reply::stream();
-        sender.send(events).unwrap();
-        Some(reply)
-    });
-    let call = Call::tool("salary.get").token(&world.alice());
-    let answer = call.start(world.app.addresses.inbound).await;
+    let (answer, events) = world.open(Call::tool("salary.get").token(&world.alice())).await;
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.headers()["content-type"], "text/event-stream");
-    let events = receiver.recv().unwrap();
     let mut body = answer.into_body();
     for part in [
         ": ping\n\n",
@@ -165,16 +157,8 @@ async fn c5_an_event_stream_passes_as_it_comes() {
 #[tokio::test]
 async fn c6_a_caller_that_leaves_ends_the_request_to_the_server() {
     let world = World::start().await;
-    let (sender, receiver) = std::sync::mpsc::channel();
-    world.server.behave(move |_| {
-        let (reply, events) = Reply::stream();
-        sender.send(events).unwrap();
-        Some(reply)
-    });
-    let call =
-        Call::modern("tools/call", json!({"name": "salary.get", "arguments": {}})).token(&world.alice());
-    let answer = call.start(world.app.addresses.inbound).await;
-    let events = receiver.recv().unwrap();
+    let call = Call::modern("tools/call", json!({"name": "salary.get", "arguments": {}}));
+    let (answer, events) = world.open(call.token(&world.alice())).await;
     assert!(!events.is_closed());
     drop(answer);
     eventually("the server sees the end", async || events.is_closed().then_some(())).await;

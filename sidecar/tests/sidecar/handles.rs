@@ -1,10 +1,9 @@
 //! Which requests carry a handle to the server.
 
-use std::sync::mpsc::{Receiver, channel};
+use std::collections::BTreeSet;
 
 use behalf_sidecar::clock::ManualClock;
 use behalf_sidecar::handles::is_handle_shaped;
-use futures::channel::mpsc::UnboundedSender;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 
@@ -58,12 +57,27 @@ async fn b29_what_names_no_downstream_carries_none() {
 
 #[tokio::test]
 async fn the_identity_chooses_the_carriers() {
-    for (carrier, in_header, in_meta) in [("Authorization", true, false), ("Meta", false, true)] {
-        let world = World::with(|policy| policy["servers"][0]["carriers"] = json!([carrier])).await;
-        world.send(Call::tool("salary.get").token(&world.alice())).await;
+    for carriers in [&["Authorization"][..], &["Meta"], &["Header"], &["Authorization", "Header", "Meta"]] {
+        let world = World::with(|policy| policy["servers"][0]["carriers"] = json!(carriers)).await;
+        let forged = "behalf_AAAAAAAAAAAAAAAAAAAAAA";
+        let call = Call::tool("salary.get").token(&world.alice());
+        // What the caller says under this name is gone in every spelling, whether the name is used or not.
+        let call = call.header("Behalf-Handle", forged).header("behalf_handle", forged);
+        assert_eq!(world.send(call.header("behalf.handle", forged)).await.status, 200);
         let seen = world.server.last();
-        assert_eq!(seen.header("authorization").is_some(), in_header);
-        assert_eq!(seen.json()["params"]["_meta"].is_object(), in_meta);
+        assert!(!format!("{seen:?}").contains(forged), "{seen:?}");
+        let meta = &seen.json()["params"]["_meta"]["behalf.dev/handle"];
+        let found = [
+            ("Authorization", handle_in(seen.header("authorization"))),
+            ("Header", seen.header("behalf-handle").map(str::to_owned)),
+            ("Meta", meta.as_str().map(str::to_owned)),
+        ];
+        for (carrier, handle) in &found {
+            assert_eq!(handle.is_some(), carriers.contains(carrier), "{carrier} of {carriers:?}");
+        }
+        let handles: BTreeSet<_> = found.iter().filter_map(|(_, handle)| handle.as_deref()).collect();
+        assert_eq!(handles.len(), 1, "one call, one handle");
+        assert!(handles.into_iter().all(is_handle_shaped));
         world.stop().await;
     }
 }
@@ -96,14 +110,7 @@ async fn a_handle_that_a_caller_sends_in_is_removed_in_every_spelling() {
 #[tokio::test]
 async fn b29_a_handle_lives_until_the_answer_has_ended() {
     let world = World::start().await;
-    let (sender, receiver) = std::sync::mpsc::channel();
-    world.server.behave(move |_| {
-        let (reply, events) = Reply::stream();
-        sender.send(events).unwrap();
-        Some(reply)
-    });
-    let answer = Call::tool("salary.get").token(&world.alice()).start(world.app.addresses.inbound).await;
-    let events = receiver.recv().unwrap();
+    let (answer, events) = world.open(Call::tool("salary.get").token(&world.alice())).await;
     assert_eq!(world.app.open_handles(), 1);
     drop(events);
     http_body_util::BodyExt::collect(answer.into_body()).await.unwrap();
@@ -114,23 +121,8 @@ async fn b29_a_handle_lives_until_the_answer_has_ended() {
     eventually("the handle has ended", async || (world.app.open_handles() == 0).then_some(())).await;
 }
 
-type Events = UnboundedSender<&'static str>;
 /// A change of the policy part of the bundle.
 type Change = fn(&mut Value);
-
-/// From now on the server answers with streams, and these feed them.
-fn streams(world: &World) -> Receiver<Events> {
-    let (sender, receiver) = channel();
-    world.server.behave(move |seen| {
-        let method = serde_json::from_slice::<Value>(&seen.body).ok()?["method"].clone();
-        (method == "tools/call").then(|| {
-            let (reply, events) = Reply::stream();
-            sender.send(events).unwrap();
-            reply
-        })
-    });
-    receiver
-}
 
 /// The handle that the server got last.
 fn handle(world: &World) -> String {
@@ -161,11 +153,10 @@ async fn is_live(world: &World, handle: &str) {
 #[tokio::test]
 async fn b29_a_callers_token_that_expires_inside_an_open_stream_ends_its_handle() {
     let world = World::start().await;
-    let streams = streams(&world);
     let lives = 120;
     let token = world.token(|claims| claims["exp"] = (claims["iat"].as_i64().unwrap() + lives).into());
-    let answer = Call::tool("salary.get").token(&token).start(world.app.addresses.inbound).await;
-    let (events, handle) = (streams.recv().unwrap(), handle(&world));
+    let (answer, events) = world.open(Call::tool("salary.get").token(&token)).await;
+    let handle = handle(&world);
     is_live(&world, &handle).await;
     let clock: &ManualClock = &world.clock;
     clock.advance(lives - 10);
@@ -182,10 +173,9 @@ async fn b29_a_callers_token_that_expires_inside_an_open_stream_ends_its_handle(
 #[tokio::test]
 async fn b29_ten_minutes_end_the_handle_of_a_stream_that_goes_on() {
     let world = World::start().await;
-    let streams = streams(&world);
     let token = world.token(|claims| claims["exp"] = (claims["iat"].as_i64().unwrap() + 3000).into());
-    let answer = Call::tool("salary.get").token(&token).start(world.app.addresses.inbound).await;
-    let (events, handle) = (streams.recv().unwrap(), handle(&world));
+    let (answer, events) = world.open(Call::tool("salary.get").token(&token)).await;
+    let handle = handle(&world);
     world.clock.advance(599);
     is_live(&world, &handle).await;
     world.clock.advance(1);
@@ -196,9 +186,8 @@ async fn b29_ten_minutes_end_the_handle_of_a_stream_that_goes_on() {
 #[tokio::test]
 async fn b29_a_caller_that_leaves_takes_its_handle_along_without_grace() {
     let world = World::with(|policy| policy["servers"][0]["handleGrace"] = 30.into()).await;
-    let streams = streams(&world);
-    let answer = Call::tool("salary.get").token(&world.alice()).start(world.app.addresses.inbound).await;
-    let (_events, handle) = (streams.recv().unwrap(), handle(&world));
+    let (answer, _events) = world.open(Call::tool("salary.get").token(&world.alice())).await;
+    let handle = handle(&world);
     is_live(&world, &handle).await;
     drop(answer);
     eventually("the handle has ended", async || (world.app.open_handles() == 0).then_some(())).await;
@@ -222,9 +211,8 @@ async fn b29_a_caller_that_leaves_before_the_answer_takes_its_handle_along() {
 #[tokio::test]
 async fn b29_a_call_that_its_caller_takes_back_ends_its_handle_and_nobody_elses() {
     let world = World::start().await;
-    let streams = streams(&world);
-    let answer = Call::tool("salary.get").token(&world.alice()).start(world.app.addresses.inbound).await;
-    let (events, handle) = (streams.recv().unwrap(), handle(&world));
+    let (answer, events) = world.open(Call::tool("salary.get").token(&world.alice())).await;
+    let handle = handle(&world);
     let cancel = |id: Value| {
         Call::message(
             &json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}}),
@@ -275,9 +263,8 @@ async fn b29_a_handle_outlives_its_answer_by_its_grace_and_not_by_a_second_more(
 #[tokio::test]
 async fn b29_suspension_and_a_narrower_bundle_end_handles_of_open_calls() {
     let world = World::start().await;
-    let streams = streams(&world);
-    let answer = Call::tool("salary.get").token(&world.alice()).start(world.app.addresses.inbound).await;
-    let (events, handle) = (streams.recv().unwrap(), handle(&world));
+    let (answer, events) = world.open(Call::tool("salary.get").token(&world.alice())).await;
+    let handle = handle(&world);
     is_live(&world, &handle).await;
     let changes: [(Change, &str); 5] = [
         (|policy| policy["state"] = "Suspended".into(), "Suspended"),
@@ -300,9 +287,8 @@ async fn b29_suspension_and_a_narrower_bundle_end_handles_of_open_calls() {
 #[tokio::test]
 async fn b29_after_a_restart_every_handle_is_unknown() {
     let mut world = World::start().await;
-    let streams = streams(&world);
-    let answer = Call::tool("salary.get").token(&world.alice()).start(world.app.addresses.inbound).await;
-    let (events, handle) = (streams.recv().unwrap(), handle(&world));
+    let (answer, events) = world.open(Call::tool("salary.get").token(&world.alice())).await;
+    let handle = handle(&world);
     is_live(&world, &handle).await;
     assert!(is_handle_shaped(&handle));
     world.restart().await;

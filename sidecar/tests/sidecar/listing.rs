@@ -45,16 +45,8 @@ async fn c15_a_modern_list_is_one_callers_only() {
 #[tokio::test]
 async fn c15_c5_a_list_in_an_event_stream_is_filtered_and_its_keep_alives_pass_at_once() {
     let world = World::start().await;
-    let (sender, receiver) = std::sync::mpsc::channel();
-    world.server.behave(move |_| {
-        let (reply, events) = Reply::stream();
-        sender.send(events).unwrap();
-        Some(reply.header("x-accel-buffering", "no"))
-    });
-    let call = Call::list().token(&world.bob());
-    let answer = call.start(world.app.addresses.inbound).await;
+    let (answer, events) = world.open(Call::list().token(&world.bob())).await;
     assert_eq!(answer.headers()["x-accel-buffering"], "no");
-    let events = receiver.recv().unwrap();
     let mut body = answer.into_body();
     events.unbounded_send(": keep-alive\n\n").unwrap();
     let first = body.frame().await.unwrap().unwrap().into_data().unwrap();

@@ -81,15 +81,8 @@ async fn metrics_count_what_records_say_and_name_nobody() {
 #[tokio::test]
 async fn c30_a_drain_lets_open_calls_end_and_takes_no_new_ones() {
     let world = World::start().await;
-    let (sender, receiver) = std::sync::mpsc::channel();
-    world.server.behave(move |_| {
-        let (reply, events) = Reply::stream();
-        sender.send(events).unwrap();
-        Some(reply)
-    });
     let (inbound, probe) = (world.app.addresses.inbound, world.app.addresses.probe);
-    let answer = Call::tool("directory.search").token(&world.alice()).start(inbound).await;
-    let events = receiver.recv().unwrap();
+    let (answer, events) = world.open(Call::tool("directory.search").token(&world.alice())).await;
     let draining = tokio::spawn(world.app.drain(Duration::from_mins(1)));
     crate::support::eventually("not ready", async || {
         let answer = Call::get("/readyz").send(probe).await;

@@ -108,6 +108,7 @@ pub enum TransportProtocol {
 #[serde(rename_all = "camelCase")]
 pub struct Handle {
     /// Where the handle stands. Authorization: as bearer credential of the call. Meta: in params._meta.
+    /// Header: in the header Behalf-Handle.
     #[serde(default = "default_carriers")]
     #[schemars(schema_with = "bounds::choices::<Carrier, 1, 8>")]
     pub carriers: Vec<Carrier>,
@@ -137,6 +138,8 @@ pub enum Carrier {
     Authorization,
     /// `params._meta` of the MCP request.
     Meta,
+    /// The Behalf-Handle header.
+    Header,
 }
 
 /// The Host header the server sees.

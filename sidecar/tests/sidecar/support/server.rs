@@ -63,10 +63,10 @@ impl Reply {
     }
 
     /// An event stream fed by what is returned; it ends when that is dropped.
-    pub(crate) fn stream() -> (Self, mpsc::UnboundedSender<&'static str>) {
+    fn stream() -> (Self, Events) {
         let (sender, receiver) = mpsc::unbounded::<&'static str>();
         let frames = receiver.map(|text| Ok(Frame::data(Bytes::from_static(text.as_bytes()))));
-        let mut reply = Self::new(200, "text/event-stream", "");
+        let mut reply = Self::new(200, "text/event-stream", "").header("x-accel-buffering", "no");
         reply.body = BoxBody::new(StreamBody::new(frames));
         (reply, sender)
     }
@@ -76,6 +76,9 @@ impl Reply {
         self
     }
 }
+
+/// What feeds an event stream, which ends when it is dropped.
+pub(crate) type Events = mpsc::UnboundedSender<&'static str>;
 
 type Behaviour = Box<dyn FnMut(&Seen) -> Option<Reply> + Send>;
 
@@ -142,6 +145,18 @@ impl Server {
     /// Answers from now on as told; `None` falls back to the usual answer.
     pub(crate) fn behave(&self, behaviour: impl FnMut(&Seen) -> Option<Reply> + Send + 'static) {
         *self.behaviour.lock().unwrap() = Box::new(behaviour);
+    }
+
+    /// Answers the next request with an event stream, and what comes after it as usual.
+    pub(crate) fn stream_next(&self) -> std::sync::mpsc::Receiver<Events> {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let mut next = Some(sender);
+        self.behave(move |_| {
+            let (reply, events) = Reply::stream();
+            next.take()?.send(events).unwrap();
+            Some(reply)
+        });
+        receiver
     }
 
     pub(crate) fn seen(&self) -> Vec<Seen> {

@@ -10,9 +10,12 @@ use behalf_policy::ids::Timestamp;
 use behalf_sidecar::app::App;
 use behalf_sidecar::clock::ManualClock;
 use behalf_sidecar::config::{Config, ProbeTable};
+use http::Response;
+use hyper::body::Incoming;
 use serde_json::Value;
 
 use super::bundle::{IDENTITY, NAMESPACE, Operator, SERVER, document};
+use super::server::Events;
 use super::{Alg, Answer, Call, Feed, Issuer, Server, eventually, issuer};
 
 /// Where the sidecar writes its records.
@@ -132,6 +135,13 @@ impl World {
     pub(crate) async fn send(&self, call: Call) -> Answer {
         self.sent.fetch_add(1, Ordering::SeqCst);
         call.send(self.app.addresses.inbound).await
+    }
+
+    /// A call whose answer is an event stream that goes on until what feeds it is dropped.
+    pub(crate) async fn open(&self, call: Call) -> (Response<Incoming>, Events) {
+        let streams = self.server.stream_next();
+        let answer = call.start(self.app.addresses.inbound).await;
+        (answer, streams.recv().unwrap())
     }
 
     /// A token of alice, who is a manager.
