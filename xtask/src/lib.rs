@@ -9,4 +9,5 @@ pub mod images;
 pub mod progress;
 pub mod requirements;
 pub mod standalone;
+pub mod suites;
 pub mod test;

@@ -24,6 +24,8 @@ enum Task {
     Gen,
     /// One tool call on behalf of a human, on real parts, ending in a table
     Demo(xtask::demo::Args),
+    /// Other people's tests: conformance, real clients, a scanner
+    Suites(xtask::suites::Args),
     /// Everything: the gate, the cluster tool, Behalf on a real cluster
     Test(xtask::test::Args),
 }
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         Task::Advisories => xtask::gate::advisories(),
         Task::Gen => xtask::generate::run(),
         Task::Demo(args) => xtask::demo::run(&args),
+        Task::Suites(args) => xtask::suites::run(&args),
         Task::Test(args) => xtask::test::run(&args),
     };
     match done {

@@ -12,7 +12,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-pub(crate) use self::bundle::Objects;
+pub(crate) use self::bundle::{Objects, write as write_bundle};
 pub(crate) use self::process::{Process, wait_http, wait_tcp};
 pub(crate) use self::provider::{Provider, issuer};
 use crate::cache::{self, Part};
