@@ -78,6 +78,8 @@ pub struct Policy {
     pub callers: Callers,
     /// Downstreams by name.
     pub downstreams: BTreeMap<EntryName, Downstream>,
+    /// How many calls are let through: a call has to be within all of them.
+    pub rate_limits: Vec<crate::rate::RateLimit>,
 }
 
 /// The server behind the sidecar.

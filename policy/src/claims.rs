@@ -3,17 +3,27 @@
 //! The signature is checked by the sidecar between [`check_header`] and [`check_claims`]; everything
 //! else about a token is decided here. A claim of the wrong JSON type is a refusal, never "absent".
 
+mod actors;
+mod audience;
+mod groups;
 mod header;
+mod kind;
+mod login;
 mod read;
+mod scopes;
+mod workload;
 
 use std::collections::BTreeSet;
 
+pub use actors::{Actor, MAX_ACTORS};
 pub use header::{HeaderFacts, check_header};
+pub(crate) use kind::check_kind_of_token;
+pub use login::Login;
 use serde_json::{Map, Value};
 
 use crate::bundle::document::CallerKind;
 use crate::bundle::{Flavor, Policy, Provider, TokenProfile};
-use crate::ids::{ClientId, EntryName, Group, Issuer, ScopeSet, Subject, Timestamp, parse_scopes};
+use crate::ids::{ClientId, EntryName, Group, Issuer, ScopeSet, Subject, Timestamp};
 
 /// No token is longer than this many bytes (D26).
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
@@ -31,7 +41,8 @@ pub struct Caller {
     pub provider: EntryName,
     /// `sub`: unique within that provider only.
     pub subject: Subject,
-    /// `client_id` or `azp`: the client the token was issued to.
+    /// The client the token was issued to, by whichever claim the provider says it; of a service account or a SPIFFE
+    /// identity, itself.
     pub client: Option<ClientId>,
     /// Person or program.
     pub kind: CallerKind,
@@ -39,9 +50,12 @@ pub struct Caller {
     pub scopes: ScopeSet,
     /// Groups the provider says the caller is in.
     pub groups: BTreeSet<Group>,
-    /// Depth of the token's `act` chain.
-    pub actor_depth: u8,
-    /// When the token ends; nothing made from it is used longer.
+    /// The token's `act` chain, outermost first.
+    pub actors: Vec<Actor>,
+    /// How the caller proved who it is, and what the provider says of it.
+    pub login: Login,
+    /// When the token ends here: its `exp` and the provider's clock skew. The one moment that counts, for the token and for
+    /// whatever was made from it.
     pub expires: Timestamp,
     /// The token's `jti`, to be hashed before it is recorded.
     pub token_id: Option<String>,
@@ -86,6 +100,12 @@ pub enum TokenRefusal {
     /// A claim is missing or of the wrong type.
     #[error("a claim of the token is missing or of the wrong type")]
     BadClaim,
+    /// A claim that the provider's row asks for is not there, or is something else (A28).
+    #[error("the token does not say what its provider's tokens must say")]
+    ClaimNotAsRequired,
+    /// The provider says that it is not good, or no longer (RFC 7662 §2.2).
+    #[error("the provider does not stand by the token any more")]
+    Inactive,
     /// The provider replaced groups by a reference (A28).
     #[error("the token does not carry all groups of its subject")]
     GroupsOverage,
@@ -111,6 +131,8 @@ impl TokenRefusal {
             Self::Expired => "TokenExpired",
             Self::NotYetValid => "TokenNotYetValid",
             Self::BadClaim => "BadClaim",
+            Self::ClaimNotAsRequired => "ClaimNotAsRequired",
+            Self::Inactive => "TokenInactive",
             Self::GroupsOverage => "GroupsOverage",
             Self::BoundToken => "BoundToken",
         }
@@ -119,16 +141,30 @@ impl TokenRefusal {
 
 /// Picks the provider by the token's unverified `iss` (A31). Trusts nothing else of it.
 ///
+/// A SPIFFE JWT-SVID need not have one; then the trust domain of its `sub` selects.
+///
 /// # Errors
 /// When `iss` is missing, no string, or of no configured provider.
 pub fn select_provider<'a>(
     policy: &'a Policy,
     claims: &Map<String, Value>,
 ) -> Result<(&'a EntryName, &'a Provider), TokenRefusal> {
-    let issuer = read::string(claims, "iss")?.ok_or(TokenRefusal::BadClaim)?;
+    let Some(issuer) = read::string(claims, "iss")? else { return select_by_trust_domain(policy, claims) };
     let issuer = Issuer::new(issuer).map_err(|_| TokenRefusal::BadClaim)?;
     let name = policy.issuers.get(&issuer).ok_or(TokenRefusal::UnknownIssuer)?;
     policy.providers.get_key_value(name).ok_or(TokenRefusal::UnknownIssuer)
+}
+
+fn select_by_trust_domain<'a>(
+    policy: &'a Policy,
+    claims: &Map<String, Value>,
+) -> Result<(&'a EntryName, &'a Provider), TokenRefusal> {
+    let subject = read::string(claims, "sub")?.ok_or(TokenRefusal::BadClaim)?;
+    let domain = workload::trust_domain(&subject).ok_or(TokenRefusal::BadClaim)?;
+    let vouches = |provider: &Provider| {
+        provider.flavor == Flavor::Spiffe && provider.tokens.trust_domain.as_deref() == Some(domain)
+    };
+    policy.providers.iter().find(|(_, provider)| vouches(provider)).ok_or(TokenRefusal::UnknownIssuer)
 }
 
 /// Judges the claims of a token whose signature has been verified with a key of `provider`.
@@ -142,33 +178,35 @@ pub fn check_claims(
     claims: &Map<String, Value>,
     now: Timestamp,
 ) -> Result<Caller, TokenRefusal> {
-    if read::string(claims, "iss")?.as_deref() != Some(provider.issuer.as_str()) {
-        return Err(TokenRefusal::UnknownIssuer);
+    match read::string(claims, "iss")? {
+        Some(issuer) if issuer == provider.issuer.as_str() => {}
+        None if provider.flavor == Flavor::Spiffe => {}
+        _ => return Err(TokenRefusal::UnknownIssuer),
     }
-    let audiences = read::string_or_array(claims, "aud")?.ok_or(TokenRefusal::WrongAudience)?;
-    if !audiences.iter().any(|a| a == policy.server.url.as_str()) {
-        return Err(TokenRefusal::WrongAudience);
-    }
+    audience::check(policy, provider, claims)?;
     let expires = check_times(claims, provider.clock_skew, now)?;
     check_kind_of_token(provider, claims)?;
+    kind::check_product(provider, claims)?;
 
     let subject = read::string(claims, "sub")?.ok_or(TokenRefusal::BadClaim)?;
     let subject = Subject::new(subject).map_err(|_| TokenRefusal::BadClaim)?;
-    let client = client_of(claims)?;
+    let client = kind::client(provider, claims)?;
     let token_id = read::string(claims, "jti")?;
+    let by_platform = matches!(provider.flavor, Flavor::Kubernetes | Flavor::Spiffe);
     if provider.profile == TokenProfile::Strict
+        && !by_platform
         && (client.is_none() || token_id.is_none() || !claims.contains_key("iat"))
     {
         return Err(TokenRefusal::BadClaim);
     }
-    let scopes = match read::string(claims, "scope")? {
-        Some(text) => parse_scopes(&text, MAX_SCOPES).map_err(|_| TokenRefusal::BadClaim)?,
-        None => ScopeSet::new(),
-    };
-    // A workload's token names its own client as the subject (A13).
-    let kind = match &client {
-        Some(client) if client.as_str() == subject.as_str() => CallerKind::Workload,
-        _ => CallerKind::User,
+    groups::check_required(provider, claims)?;
+    let kind = kind::caller(provider, claims, &subject, client.as_ref())?;
+    let groups = groups::groups(provider, claims, &subject)?;
+    let scopes = scopes::scopes(policy, provider, claims, kind, &groups)?;
+    let client = if by_platform {
+        Some(ClientId::new(subject.as_str()).map_err(|_| TokenRefusal::BadClaim)?)
+    } else {
+        client
     };
     Ok(Caller {
         provider: provider_name.clone(),
@@ -176,84 +214,27 @@ pub fn check_claims(
         client,
         kind,
         scopes,
-        groups: groups_of(provider, claims)?,
-        actor_depth: actor_depth(claims)?,
+        groups,
+        actors: actors::actors(claims)?,
+        login: login::login(provider, claims)?,
         expires,
         token_id,
     })
 }
 
+/// One rule for the three times (A12): the skew is what the provider's clock may differ by, so a token begins that much
+/// earlier and ends that much later than it says.
 fn check_times(claims: &Map<String, Value>, skew: u32, now: Timestamp) -> Result<Timestamp, TokenRefusal> {
-    let skew = i64::from(skew);
-    let expires = read::numeric_date(claims, "exp")?.ok_or(TokenRefusal::BadClaim)?;
-    if now.0 >= expires.saturating_add(skew) {
+    let expires = Timestamp(read::numeric_date(claims, "exp")?.ok_or(TokenRefusal::BadClaim)?).plus(skew);
+    if now >= expires {
         return Err(TokenRefusal::Expired);
     }
-    if read::numeric_date(claims, "nbf")?.is_some_and(|nbf| nbf > now.0.saturating_add(skew)) {
+    let ahead = now.plus(skew);
+    if read::numeric_date(claims, "nbf")?.is_some_and(|nbf| nbf > ahead.0) {
         return Err(TokenRefusal::NotYetValid);
     }
-    let far = now.0.saturating_add(skew).saturating_add(FAR_FUTURE);
-    if read::numeric_date(claims, "iat")?.is_some_and(|iat| iat > far) {
+    if read::numeric_date(claims, "iat")?.is_some_and(|iat| iat > ahead.0.saturating_add(FAR_FUTURE)) {
         return Err(TokenRefusal::NotYetValid);
     }
-    Ok(Timestamp(expires))
-}
-
-/// Refuses what is known not to be an access token, whatever its header says (A8).
-pub(crate) fn check_kind_of_token(
-    provider: &Provider,
-    claims: &Map<String, Value>,
-) -> Result<(), TokenRefusal> {
-    const ID_TOKEN_ONLY: [&str; 3] = ["nonce", "at_hash", "c_hash"];
-    const LOGOUT_ONLY: &str = "events";
-    if ID_TOKEN_ONLY.iter().any(|c| claims.contains_key(*c)) || claims.contains_key(LOGOUT_ONLY) {
-        return Err(TokenRefusal::NotAnAccessToken);
-    }
-    // Keycloak says in the payload what a token is; a bound one says `DPoP`.
-    match read::string(claims, "typ")?.as_deref() {
-        None if provider.flavor == Flavor::Keycloak => return Err(TokenRefusal::NotAnAccessToken),
-        None | Some("Bearer") => {}
-        Some("DPoP") => return Err(TokenRefusal::BoundToken),
-        Some(_) => return Err(TokenRefusal::NotAnAccessToken),
-    }
-    // Proof of possession comes with its own issue; a bound token is never taken as a bearer token.
-    if claims.contains_key("cnf") {
-        return Err(TokenRefusal::BoundToken);
-    }
-    Ok(())
-}
-
-fn client_of(claims: &Map<String, Value>) -> Result<Option<ClientId>, TokenRefusal> {
-    let client_id = read::string(claims, "client_id")?;
-    let azp = read::string(claims, "azp")?;
-    if let (Some(a), Some(b)) = (&client_id, &azp)
-        && a != b
-    {
-        return Err(TokenRefusal::BadClaim);
-    }
-    client_id.or(azp).map(ClientId::new).transpose().map_err(|_| TokenRefusal::BadClaim)
-}
-
-fn groups_of(provider: &Provider, claims: &Map<String, Value>) -> Result<BTreeSet<Group>, TokenRefusal> {
-    if claims.contains_key("_claim_names") || claims.contains_key("hasgroups") {
-        return Err(TokenRefusal::GroupsOverage);
-    }
-    let Some(values) = read::pointer_strings(claims, &provider.groups_claim)? else {
-        return Ok(BTreeSet::new());
-    };
-    if values.len() > MAX_GROUPS {
-        return Err(TokenRefusal::GroupsOverage);
-    }
-    values.into_iter().map(Group::new).collect::<Result<_, _>>().map_err(|_| TokenRefusal::BadClaim)
-}
-
-fn actor_depth(claims: &Map<String, Value>) -> Result<u8, TokenRefusal> {
-    let mut depth = 0_u8;
-    let mut at = claims.get("act");
-    while let Some(actor) = at {
-        let Value::Object(actor) = actor else { return Err(TokenRefusal::BadClaim) };
-        depth = depth.checked_add(1).ok_or(TokenRefusal::BadClaim)?;
-        at = actor.get("act");
-    }
-    Ok(depth)
+    Ok(expires)
 }

@@ -77,6 +77,20 @@ impl<'a> Operation<'a> {
 /// Decides one request. Total: there is an answer for every input, and what no rule allows is refused.
 #[must_use]
 pub fn decide(bundle: &Bundle, caller: &Caller, operation: Operation<'_>, now: Timestamp) -> Decision {
+    decide_metered(bundle, caller, operation, now, |_| true)
+}
+
+/// Decides one request of which the rate limits have their say: `meter` is asked, once at most, whether they let it
+/// through, after everything that is refused however many calls are left and before the operation is judged. It can
+/// only take away.
+#[must_use]
+pub fn decide_metered(
+    bundle: &Bundle,
+    caller: &Caller,
+    operation: Operation<'_>,
+    now: Timestamp,
+    meter: impl FnOnce(&Policy) -> bool,
+) -> Decision {
     let policy = match bundle.policy() {
         Ok(policy) => policy,
         Err(reason) => return Decision::Refuse(plain(Reason::RefuseAll(reason))),
@@ -90,7 +104,9 @@ pub fn decide(bundle: &Bundle, caller: &Caller, operation: Operation<'_>, now: T
     if now >= caller.expires {
         return Decision::Refuse(plain(Reason::SubjectExpired));
     }
-    match judge(policy, caller, operation) {
+    let judged =
+        if meter(policy) { judge(policy, caller, operation) } else { Err(plain(Reason::RateLimited)) };
+    match judged {
         Ok(permit) => Decision::Permit(permit),
         Err(refusal) if policy.stage == Stage::Audit => Decision::WouldDeny(refusal),
         Err(refusal) => Decision::Refuse(refusal),

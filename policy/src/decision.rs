@@ -63,6 +63,8 @@ pub enum Reason {
     Suspended,
     /// The namespace's own deny list refuses it.
     DeniedByNamespace,
+    /// A rate limit of the identity has no call left.
+    RateLimited,
     /// A caller of this kind (user, workload) is not taken.
     CallerKindNotAllowed,
     /// The client that acts is not in the list.
@@ -101,6 +103,7 @@ impl Reason {
             Self::RefuseAll(reason) => reason.as_str(),
             Self::Suspended => "Suspended",
             Self::DeniedByNamespace => "DeniedByNamespace",
+            Self::RateLimited => "RateLimited",
             Self::CallerKindNotAllowed => "CallerKindNotAllowed",
             Self::ClientNotAllowed => "ClientNotAllowed",
             Self::ActorNotAllowed => "ActorNotAllowed",

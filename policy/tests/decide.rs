@@ -3,12 +3,12 @@
 
 mod support;
 
-use behalf_policy::bundle::document::{CallerKind, RefuseAllReason, Serve};
+use behalf_policy::bundle::document::{CallerKind, PolicyDocument, RefuseAllReason, Serve};
 use behalf_policy::bundle::{Bundle, Stage, State};
-use behalf_policy::claims::Caller;
+use behalf_policy::claims::{Actor, Caller};
 use behalf_policy::decide::{Operation, decide, decide_downstream, shows_tool};
 use behalf_policy::decision::{Decision, Permit, Reason, Refusal};
-use behalf_policy::ids::{ClientId, Timestamp};
+use behalf_policy::ids::{ClientId, Issuer, Subject, Timestamp};
 use support::*;
 
 const ALL: [&str; 4] = ["hr:read", "hr:leave:read", "hr:salary:read", "hr:salary:write"];
@@ -165,8 +165,49 @@ fn callers_are_told_apart_before_scopes_are_looked_at() {
     anybody.callers.clients = None;
     permit(call(&bundle(anybody), &alice(&ALL), "salary.get"));
     let mut deep = alice(&ALL);
-    deep.actor_depth = 2;
+    deep.actors = vec![actor("agent-ui", None), actor("agent-ui", None)];
     assert_eq!(refusal(call(&b, &deep, "salary.get")).reason, Reason::ActorChainTooDeep);
+}
+
+#[test]
+fn b9_only_the_outermost_actor_feeds_the_decision() {
+    let mut policy = policy_document();
+    policy.callers.max_actor_depth = 3;
+    let by = |policy: &PolicyDocument, actors: Vec<Actor>| {
+        let mut caller = alice(&ALL);
+        caller.actors = actors;
+        call(&bundle(policy.clone()), &caller, "salary.get")
+    };
+    permit(by(&policy, vec![]));
+    permit(by(&policy, vec![actor("agent-ui", None)]));
+    permit(by(&policy, vec![actor("agent-ui", Some(ISSUER))]));
+    permit(by(&policy, vec![actor("agent-ui", None), actor("stranger", None), actor("another", None)]));
+    for refused in [
+        vec![actor("stranger", None)],
+        vec![actor("stranger", None), actor("agent-ui", None)],
+        vec![actor("AGENT-UI", None)],
+        // The same name at another issuer is another party.
+        vec![actor("agent-ui", Some("https://elsewhere.example.com"))],
+        // The client an actor is beats the subject it has.
+        vec![Actor { client: Some(ClientId::new("stranger").unwrap()), ..actor("agent-ui", None) }],
+    ] {
+        let refusal = refusal(by(&policy, refused));
+        assert_eq!(refusal.reason, Reason::ActorNotAllowed);
+        assert!(refusal.challenge.is_empty(), "nothing that a scope would mend");
+    }
+    policy.callers.clients = None;
+    permit(by(&policy, vec![actor("stranger", None)]));
+    policy.callers.max_actor_depth = 0;
+    let refused = refusal(by(&policy, vec![actor("agent-ui", None)]));
+    assert_eq!(refused.reason, Reason::ActorChainTooDeep);
+}
+
+fn actor(subject: &str, issuer: Option<&str>) -> Actor {
+    Actor {
+        subject: Some(Subject::new(subject).unwrap()),
+        issuer: issuer.map(|issuer| Issuer::new(issuer).unwrap()),
+        client: None,
+    }
 }
 
 #[test]

@@ -117,7 +117,7 @@ impl Verifier {
         if known.bundle != active.bundle.digest {
             return Ok(None);
         }
-        if now >= known.caller.expires.plus(provider.clock_skew) {
+        if now >= known.caller.expires {
             return Err(TokenRefusal::Expired.into());
         }
         let (id, algorithm) = (known.header.key_id.as_deref(), known.header.algorithm);

@@ -8,7 +8,9 @@ use behalf_crds::v1alpha1::{
 };
 use behalf_policy::bundle::document::ProviderDocument;
 use behalf_policy::bundle::load::MAX_CLOCK_SKEW;
-use behalf_policy::bundle::{Algorithm, ClientAuthentication, Flavor, TokenProfile};
+use behalf_policy::bundle::{
+    Algorithm, ClientAuthentication, Flavor, Introspection, TokenProfile, TokenRules,
+};
 use behalf_policy::ids::{ClientId, EntryName, Issuer, ScopeSet};
 use behalf_policy::wire;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -67,6 +69,8 @@ impl Provider {
             },
             ignored_scopes: self.ignored_scopes.clone(),
             max_token_lifetime: self.max_token_lifetime,
+            tokens: TokenRules::default(),
+            introspection: Introspection::default(),
         }
     }
 
@@ -84,11 +88,45 @@ pub fn token_audience(provider: &IdentityProvider) -> &str {
     token.audience.as_deref().unwrap_or(&provider.spec.issuer)
 }
 
-/// Checks a provider.
+/// Why a provider may not have the audience of its tokens: it is the operator's, or an older provider has it. None: it may.
+///
+/// Whoever receives a token for it could use it with the other, and admission could not tell whose volume it is in.
+fn audience_taken(provider: &IdentityProvider, others: &[IdentityProvider]) -> Option<Problem> {
+    let audience = token_audience(provider);
+    let next =
+        "set spec.clientAuthentication.serviceAccountToken.audience to one that only this provider takes";
+    if audience == wire::FEED_AUDIENCE {
+        let message = format!(
+            "Tokens for {audience} are for Behalf's own operator. To end that, {next}; by default it is spec.issuer."
+        );
+        return Some(Problem::new(AcceptedReason::AudienceTaken, message));
+    }
+    let rivals =
+        others.iter().filter(|other| token_audience(other) == audience && age(other) < age(provider));
+    let holder = rivals.min_by(|a, b| age(a).cmp(&age(b)))?;
+    let message = format!(
+        "IdentityProvider {}, which is older, takes the service-account tokens for {audience} already. To have both, {next} (by default it is spec.issuer); or delete one of them.",
+        holder.metadata.name.as_deref().unwrap_or_default()
+    );
+    Some(Problem::new(AcceptedReason::AudienceTaken, message))
+}
+
+/// Order of age; an object without a time is the youngest. The name settles a tie.
+fn age(provider: &IdentityProvider) -> (bool, Option<&Time>, Option<&str>) {
+    let metadata = &provider.metadata;
+    let created = metadata.creation_timestamp.as_ref();
+    (created.is_none(), created, metadata.name.as_deref())
+}
+
+/// Checks a provider among `others`; itself among them does no harm.
 ///
 /// # Errors
-/// The first thing that cannot be right, with what to change.
-pub fn check(provider: &IdentityProvider) -> Result<Provider, Problem> {
+/// The first thing that cannot be right, with what to change. The audience comes first: whatever else is wrong with a
+/// provider that has none of its own, admission must not take it for the one who has.
+pub fn check(provider: &IdentityProvider, others: &[IdentityProvider]) -> Result<Provider, Problem> {
+    if let Some(taken) = audience_taken(provider, others) {
+        return Err(taken);
+    }
     let spec = &provider.spec;
     let name = entry_name(provider.metadata.name.as_deref().unwrap_or_default(), "metadata.name")?;
     let endpoints = spec.endpoints.clone().unwrap_or_default();
@@ -145,15 +183,16 @@ pub fn check(provider: &IdentityProvider) -> Result<Provider, Problem> {
     })
 }
 
-/// What the provider's status says.
+/// What the provider's status says, seen among `others`.
 #[must_use]
 pub fn provider_status(
     provider: &IdentityProvider,
+    others: &[IdentityProvider],
     previous: Option<&IdentityProviderStatus>,
     now: &Time,
 ) -> IdentityProviderStatus {
     let generation = provider.metadata.generation;
-    let (accepted, ready) = match check(provider) {
+    let (accepted, ready) = match check(provider, others) {
         Ok(_) => {
             let message = if nobody_may_use(&provider.spec.allowed_namespaces) {
                 "Valid, but no namespace may use it. Set spec.allowedNamespaces."

@@ -103,6 +103,9 @@ pub struct PolicyDocument {
     pub callers: CallersDocument,
     /// The downstreams a permit may name.
     pub downstreams: Vec<DownstreamDocument>,
+    /// How many calls are let through.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rate_limits: Vec<crate::rate::RateLimit>,
 }
 
 /// Whether an identity serves.

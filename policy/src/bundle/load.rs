@@ -1,6 +1,6 @@
 //! From a document to a bundle: every reference resolved, every bound checked, or nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use url::Url;
 
@@ -8,7 +8,10 @@ use super::document::{
     Document, DownstreamDocument, FORMAT, FeedDocument, PolicyDocument, Serve, ServerDocument, ToolDownstream,
 };
 use super::rows::{prompts_of, resources_of, routes_of};
-use super::{Bundle, Callers, Downstream, Loaded, Policy, Provider, ScopeRule, Server, Tool};
+use super::{
+    Bundle, Callers, ClientAuthentication, Downstream, Flavor, IntrospectionRule, Loaded, Policy, Provider,
+    ScopeRule, Server, Tool,
+};
 use crate::deny::DenyList;
 use crate::ids::{EntryName, ScopeSet};
 
@@ -16,6 +19,8 @@ use crate::ids::{EntryName, ScopeSet};
 pub const MAX_CLOCK_SKEW: u32 = 60;
 /// No exchanged token may be allowed to live longer than this, seconds.
 pub const MAX_TOKEN_LIFETIME: u32 = 3600;
+/// No answer of an introspection may be gone by for longer than this, seconds.
+pub const MAX_INTROSPECTION_AGE: u32 = 300;
 /// No handle may outlive the response of its call by more than this, seconds.
 pub const MAX_HANDLE_GRACE: u32 = 30;
 
@@ -108,9 +113,15 @@ fn policy_of(document: PolicyDocument) -> Result<Policy, LoadError> {
     }
     let mut providers = BTreeMap::new();
     let mut issuers = BTreeMap::new();
+    let mut trust_domains = BTreeSet::new();
     for provider in document.providers {
         let name = provider.name.clone();
         check_provider(&provider)?;
+        if let Some(domain) = &provider.tokens.trust_domain
+            && !trust_domains.insert(domain.clone())
+        {
+            return Err(LoadError::Duplicate(domain.clone()));
+        }
         if issuers.insert(provider.issuer.clone(), name.clone()).is_some() {
             return Err(LoadError::Duplicate(provider.issuer.to_string()));
         }
@@ -154,6 +165,7 @@ fn policy_of(document: PolicyDocument) -> Result<Policy, LoadError> {
     if document.callers.kinds.is_empty() {
         return Err(LoadError::Empty("callers".to_owned()));
     }
+    crate::rate::check(&document.rate_limits)?;
     Ok(Policy {
         state: document.state,
         stage: document.stage,
@@ -171,6 +183,7 @@ fn policy_of(document: PolicyDocument) -> Result<Policy, LoadError> {
             max_actor_depth: document.callers.max_actor_depth,
         },
         downstreams,
+        rate_limits: document.rate_limits,
     })
 }
 
@@ -190,6 +203,31 @@ fn check_provider(p: &Provider) -> Result<(), LoadError> {
     }
     if !p.groups_claim.starts_with('/') {
         return Err(LoadError::Bounds("groupsClaim"));
+    }
+    check_rules(p)
+}
+
+/// What a provider's row says of its tokens can be read in one way only.
+fn check_rules(p: &Provider) -> Result<(), LoadError> {
+    let rules = &p.tokens;
+    let pointers =
+        rules.scopes.iter().map(|s| &s.claim).chain(rules.required_claims.iter().map(|c| &c.claim));
+    if pointers.into_iter().any(|pointer| !pointer.starts_with('/')) {
+        return Err(LoadError::Bounds("claim"));
+    }
+    if (p.flavor == Flavor::Spiffe) != rules.trust_domain.is_some() {
+        return Err(LoadError::Bounds("trustDomain"));
+    }
+    let introspection = &p.introspection;
+    if let Some(endpoint) = &introspection.endpoint {
+        https(endpoint)?;
+    }
+    if introspection.cache_ttl > MAX_INTROSPECTION_AGE {
+        return Err(LoadError::Bounds("introspection.cacheTTL"));
+    }
+    let asks = introspection.rule != IntrospectionRule::Never;
+    if asks && p.client_authentication == ClientAuthentication::None {
+        return Err(LoadError::Empty(format!("client authentication at {}", p.name)));
     }
     Ok(())
 }

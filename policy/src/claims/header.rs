@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{TokenRefusal, read};
-use crate::bundle::{Algorithm, Provider, TokenProfile};
+use crate::bundle::{Algorithm, Flavor, Provider, TokenProfile};
 
 /// A key id longer than this many bytes is refused (D6).
 const MAX_KEY_ID: usize = 512;
@@ -25,9 +25,15 @@ pub fn check_header(provider: &Provider, header: &Map<String, Value>) -> Result<
     let algorithm = read::string(header, "alg")?.ok_or(TokenRefusal::AlgorithmNotAllowed)?;
     let algorithm = match algorithm.as_str() {
         "RS256" => Algorithm::RS256,
+        "RS384" => Algorithm::RS384,
+        "RS512" => Algorithm::RS512,
         "PS256" => Algorithm::PS256,
+        "PS384" => Algorithm::PS384,
+        "PS512" => Algorithm::PS512,
         "ES256" => Algorithm::ES256,
-        "EdDSA" => Algorithm::EdDSA,
+        "ES384" => Algorithm::ES384,
+        // RFC 9864 names the curve; RFC 8037 does not, and Ed25519 is the only one that is taken by either name.
+        "EdDSA" | "Ed25519" => Algorithm::EdDSA,
         _ => return Err(TokenRefusal::AlgorithmNotAllowed),
     };
     if !provider.algorithms.contains(&algorithm) {
@@ -37,10 +43,14 @@ pub fn check_header(provider: &Provider, header: &Map<String, Value>) -> Result<
         return Err(TokenRefusal::UnsupportedHeader);
     }
     let kind = read::string(header, "typ")?.map(|t| t.to_ascii_lowercase());
-    let access_token = matches!(
-        (kind.as_deref(), provider.profile),
-        (Some("at+jwt" | "application/at+jwt"), _) | (None | Some("jwt"), TokenProfile::Relaxed)
-    );
+    let access_token = match (provider.flavor, kind.as_deref()) {
+        // Neither writes an access token's type, and neither issues any other kind of token.
+        (Flavor::Kubernetes, kind) => matches!(kind, None | Some("jwt")),
+        (Flavor::Spiffe, kind) => matches!(kind, None | Some("jwt" | "jose")),
+        (_, Some("at+jwt" | "application/at+jwt")) => true,
+        (_, None | Some("jwt")) => provider.profile == TokenProfile::Relaxed,
+        (_, Some(_)) => false,
+    };
     if !access_token {
         return Err(TokenRefusal::NotAnAccessToken);
     }

@@ -28,11 +28,12 @@ pub(super) fn string_or_array(
     }
 }
 
-/// An array of strings at a JSON pointer; a lone string is not an array.
-pub(super) fn pointer_strings(
-    claims: &Map<String, Value>,
+/// What stands at a JSON pointer (RFC 6901). Members of objects only: a step into anything else is a claim of the wrong
+/// type, never absent.
+pub(super) fn pointer<'a>(
+    claims: &'a Map<String, Value>,
     pointer: &str,
-) -> Result<Option<Vec<String>>, TokenRefusal> {
+) -> Result<Option<&'a Value>, TokenRefusal> {
     let mut segments = pointer.split('/').skip(1).map(|s| s.replace("~1", "/").replace("~0", "~"));
     let Some(first) = segments.next() else { return Err(TokenRefusal::BadClaim) };
     let mut at = claims.get(&first);
@@ -43,11 +44,7 @@ pub(super) fn pointer_strings(
             Some(_) => return Err(TokenRefusal::BadClaim),
         };
     }
-    match at {
-        None => Ok(None),
-        Some(Value::Array(items)) => strings(items).map(Some),
-        Some(_) => Err(TokenRefusal::BadClaim),
-    }
+    Ok(at)
 }
 
 /// A NumericDate (RFC 7519 §2): may be fractional, never negative, never beyond year 9999.
@@ -65,7 +62,8 @@ pub(super) fn numeric_date(claims: &Map<String, Value>, name: &str) -> Result<Op
     }
 }
 
-fn strings(items: &[Value]) -> Result<Vec<String>, TokenRefusal> {
+/// An array of strings; a lone string is not one.
+pub(super) fn strings(items: &[Value]) -> Result<Vec<String>, TokenRefusal> {
     items
         .iter()
         .map(|item| match item {

@@ -116,6 +116,7 @@ pub fn policy_document() -> PolicyDocument {
             scope_ceiling: scopes(&["payroll:read", "payroll:write"]),
             max_token_lifetime: 300,
         }],
+        rate_limits: Vec::new(),
     }
 }
 
@@ -147,6 +148,7 @@ pub fn caller(subject: &str, in_groups: &[&str], presents: &[&str]) -> Caller {
         scopes: scopes(presents),
         groups: groups(in_groups),
         actors: Vec::new(),
+        login: behalf_policy::claims::Login::default(),
         expires: NOW.plus(300),
         token_id: Some("j1".to_owned()),
     }

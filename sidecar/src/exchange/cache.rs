@@ -117,11 +117,17 @@ pub(super) fn key(
         .number(match provider.flavor {
             Flavor::Generic => 0,
             Flavor::Keycloak => 1,
+            Flavor::Entra => 2,
+            Flavor::Okta => 3,
+            Flavor::Auth0 => 4,
+            Flavor::Kubernetes => 5,
+            Flavor::Spiffe => 6,
         })
         .text(provider.client_id.as_str());
     match &provider.client_authentication {
         ClientAuthentication::ServiceAccountToken { file } => frame.number(0).text(file),
         ClientAuthentication::ClientSecretFile { file } => frame.number(1).text(file),
+        ClientAuthentication::None => frame.number(2),
     };
     frame
         .list(provider.ignored_scopes.iter().map(Scope::as_str))

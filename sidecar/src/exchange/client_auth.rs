@@ -27,6 +27,7 @@ pub(super) enum ClientProof {
 /// Reads the credential from its file.
 pub(super) async fn prove(provider: &Provider) -> Result<ClientProof, CredentialMissing> {
     match &provider.client_authentication {
+        ClientAuthentication::None => Err(CredentialMissing),
         ClientAuthentication::ServiceAccountToken { file } => read(file).await.map(ClientProof::Assertion),
         ClientAuthentication::ClientSecretFile { file } => {
             let secret = read(file).await?;

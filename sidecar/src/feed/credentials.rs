@@ -35,8 +35,11 @@ async fn missing(bundles: &Bundles) -> BTreeSet<EntryName> {
     let Some(active) = bundles.current() else { return missing };
     let Ok(policy) = active.bundle.policy() else { return missing };
     for (name, provider) in &policy.providers {
-        let (ClientAuthentication::ServiceAccountToken { file }
-        | ClientAuthentication::ClientSecretFile { file }) = &provider.client_authentication;
+        let file = match &provider.client_authentication {
+            ClientAuthentication::ServiceAccountToken { file }
+            | ClientAuthentication::ClientSecretFile { file } => file,
+            ClientAuthentication::None => continue,
+        };
         let content = tokio::fs::read(file).await.map(Zeroizing::new);
         if !content.is_ok_and(|content| content.iter().any(|byte| !byte.is_ascii_whitespace())) {
             missing.insert(name.clone());

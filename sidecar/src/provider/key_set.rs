@@ -19,6 +19,16 @@ const MIN_RSA: usize = 256;
 /// RSA moduli of more bytes are not kept.
 const MAX_RSA: usize = 1024;
 
+/// What an RSA key that names no algorithm may verify.
+const RSA_ALGORITHMS: [Algorithm; 6] = [
+    Algorithm::RS256,
+    Algorithm::RS384,
+    Algorithm::RS512,
+    Algorithm::PS256,
+    Algorithm::PS384,
+    Algorithm::PS512,
+];
+
 /// A public key of a provider.
 pub struct Key {
     id: Option<String>,
@@ -129,16 +139,21 @@ fn key_of(jwk: &Map<String, Value>) -> Option<Key> {
         Some(_) => return None,
     }
     let (decoding, mut algorithms) = match jwk.get("kty")?.as_str()? {
-        "RSA" => (rsa(jwk)?, BTreeSet::from([Algorithm::RS256, Algorithm::PS256])),
-        "EC" => (p256(jwk)?, BTreeSet::from([Algorithm::ES256])),
+        "RSA" => (rsa(jwk)?, RSA_ALGORITHMS.into()),
+        "EC" => ec(jwk)?,
         "OKP" => (ed25519(jwk)?, BTreeSet::from([Algorithm::EdDSA])),
         _ => return None,
     };
     if let Some(named) = jwk.get("alg") {
         let named = match named.as_str()? {
             "RS256" => Algorithm::RS256,
+            "RS384" => Algorithm::RS384,
+            "RS512" => Algorithm::RS512,
             "PS256" => Algorithm::PS256,
+            "PS384" => Algorithm::PS384,
+            "PS512" => Algorithm::PS512,
             "ES256" => Algorithm::ES256,
+            "ES384" => Algorithm::ES384,
             "EdDSA" | "Ed25519" => Algorithm::EdDSA,
             _ => return None,
         };
@@ -158,13 +173,18 @@ fn rsa(jwk: &Map<String, Value>) -> Option<DecodingKey> {
     usable.then(|| DecodingKey::from_rsa_raw_components(&modulus, &exponent))
 }
 
-fn p256(jwk: &Map<String, Value>) -> Option<DecodingKey> {
-    let point =
-        jwk.get("crv")?.as_str()? == "P-256" && bytes(jwk, "x")?.len() == 32 && bytes(jwk, "y")?.len() == 32;
-    if !point {
+/// The curve says the algorithm (RFC 7518 §3.4): a key of one is never one of the other (D4).
+fn ec(jwk: &Map<String, Value>) -> Option<(DecodingKey, BTreeSet<Algorithm>)> {
+    let (algorithm, length) = match jwk.get("crv")?.as_str()? {
+        "P-256" => (Algorithm::ES256, 32),
+        "P-384" => (Algorithm::ES384, 48),
+        _ => return None,
+    };
+    if bytes(jwk, "x")?.len() != length || bytes(jwk, "y")?.len() != length {
         return None;
     }
-    DecodingKey::from_ec_components(jwk.get("x")?.as_str()?, jwk.get("y")?.as_str()?).ok()
+    let key = DecodingKey::from_ec_components(jwk.get("x")?.as_str()?, jwk.get("y")?.as_str()?).ok()?;
+    Some((key, BTreeSet::from([algorithm])))
 }
 
 fn ed25519(jwk: &Map<String, Value>) -> Option<DecodingKey> {

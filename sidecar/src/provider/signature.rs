@@ -61,8 +61,13 @@ pub fn verify(key: &Key, algorithm: Algorithm, signing_input: &str, signature: &
     }
     let algorithm = match algorithm {
         Algorithm::RS256 => jsonwebtoken::Algorithm::RS256,
+        Algorithm::RS384 => jsonwebtoken::Algorithm::RS384,
+        Algorithm::RS512 => jsonwebtoken::Algorithm::RS512,
         Algorithm::PS256 => jsonwebtoken::Algorithm::PS256,
+        Algorithm::PS384 => jsonwebtoken::Algorithm::PS384,
+        Algorithm::PS512 => jsonwebtoken::Algorithm::PS512,
         Algorithm::ES256 => jsonwebtoken::Algorithm::ES256,
+        Algorithm::ES384 => jsonwebtoken::Algorithm::ES384,
         Algorithm::EdDSA => jsonwebtoken::Algorithm::EdDSA,
     };
     // An error is a malformed signature or key, hence no proof.

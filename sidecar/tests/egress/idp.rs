@@ -305,7 +305,8 @@ pub fn caller(subject: &str) -> Caller {
         kind: CallerKind::User,
         scopes: ["hr:read", "hr:salary:read"].map(|s| Scope::new(s).unwrap()).into(),
         groups: ["staff", "managers"].map(|g| Group::new(g).unwrap()).into(),
-        actor_depth: 0,
+        actors: Vec::new(),
+        login: behalf_policy::claims::Login::default(),
         expires: Timestamp(NOW + 300),
         token_id: Some(format!("{subject}-jti")),
     }

@@ -116,10 +116,14 @@ fn may_call(identity: &Value, caller: &Caller) -> bool {
         actors => (Some(words(&actors["allowed"])), actors["maxDepth"].as_u64().unwrap()),
     };
     words(&callers["kinds"]).contains(kind)
-        && clients.is_none_or(|clients| {
+        && clients.as_ref().is_none_or(|clients| {
             caller.client.as_ref().is_some_and(|client| clients.contains(client.as_str()))
         })
-        && u64::from(caller.actor_depth) <= depth
+        && caller.actors.len() as u64 <= depth
+        && clients.is_none_or(|clients| {
+            let acts = caller.actors.first().map(|actor| actor.client.as_ref().unwrap().as_str());
+            acts.is_none_or(|acts| clients.contains(acts))
+        })
 }
 
 fn meaning(
@@ -239,7 +243,7 @@ proptest! {
     ) {
         identity["spec"]["scopes"]["optional"] = serde_json::json!(random::SCOPES);
         caller.groups = random::GROUPS.iter().map(|group| behalf_policy::ids::Group::new(*group).unwrap()).collect();
-        caller.actor_depth = 0;
+        caller.actors.clear();
         let expected = meaning(&identity, &catalog, &provider, &caller, tool, 0);
         prop_assert_eq!(decided(&identity, &catalog, &provider, &caller, tool, 0), expected);
     }
@@ -256,7 +260,7 @@ proptest! {
         let needs = catalog["spec"]["toolSets"][0]["tools"][0]["scopes"].clone();
         caller.scopes = random::SCOPES.iter().filter(|scope| !words(&needs).contains(**scope)).map(|scope| behalf_policy::ids::Scope::new(*scope).unwrap()).collect();
         caller.groups = random::GROUPS.iter().map(|group| behalf_policy::ids::Group::new(*group).unwrap()).collect();
-        caller.actor_depth = 0;
+        caller.actors.clear();
         identity["spec"]["scopes"] = serde_json::json!({"required": [], "optional": needs});
         let expected = meaning(&identity, &catalog, &provider, &caller, "t0", 0);
         prop_assert_eq!(decided(&identity, &catalog, &provider, &caller, "t0", 0), expected);

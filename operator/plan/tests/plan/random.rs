@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use behalf_policy::bundle::document::CallerKind;
-use behalf_policy::claims::Caller;
+use behalf_policy::claims::{Actor, Caller};
 use behalf_policy::ids::{ClientId, EntryName, Group, Scope, Subject, Timestamp};
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
@@ -145,7 +145,7 @@ prop_compose! {
         workload in proptest::bool::weighted(0.3),
         scopes in some(&SCOPES, 5),
         groups in some(&GROUPS, 3),
-        actor_depth in 0_u8..4,
+        actors in vec(proptest::sample::select(&CLIENTS[..]), 0..4),
         expires in 1_i64..3,
     ) -> Caller {
         Caller {
@@ -155,7 +155,8 @@ prop_compose! {
             kind: if workload { CallerKind::Workload } else { CallerKind::User },
             scopes: scopes.into_iter().map(|scope| Scope::new(scope).unwrap()).collect(),
             groups: groups.into_iter().map(|group| Group::new(group).unwrap()).collect::<BTreeSet<_>>(),
-            actor_depth,
+            actors: actors.into_iter().map(|id| Actor { subject: None, issuer: None, client: Some(ClientId::new(id).unwrap()) }).collect(),
+            login: behalf_policy::claims::Login::default(),
             expires: Timestamp(expires * 1000),
             token_id: None,
         }
