@@ -56,6 +56,7 @@ pub fn policy(identity: &AgentIdentity, resolved: &Resolved) -> Result<PolicyDoc
         optional_scopes: optional,
         callers: callers(&spec.callers)?,
         downstreams,
+        rate_limits: Vec::new(),
     };
     let tools = document.servers.first().map(|server| &server.tools);
     document.catalog_revision = digest::short(&(tools, &document.scopes, &document.downstreams));
