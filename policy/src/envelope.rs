@@ -19,4 +19,5 @@ pub use json::Limits;
 pub use media::{MediaView, check_media};
 pub(crate) use message::read_id;
 pub use message::{Era, Kind, Message, SUPPORTED_VERSIONS};
+pub(crate) use names::folded;
 pub use target::{CompletionRef, ListKind, Target};

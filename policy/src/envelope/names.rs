@@ -63,6 +63,11 @@ pub(super) fn is_ours(key: &str) -> bool {
     fold(key).starts_with(META_PREFIX)
 }
 
+/// A member's name as a careless parser compares names: without case, look-alikes, joiners and what does not show.
+pub(crate) fn folded(name: &str) -> String {
+    without_joiners(&fold(name))
+}
+
 fn without_joiners(text: &str) -> String {
     text.chars().filter(|c| !matches!(c, '_' | '-')).collect()
 }
