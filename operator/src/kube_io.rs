@@ -10,7 +10,8 @@
 //! | | get | [`gather`] (the same look of the webhook, providers only) |
 //! | `behalf.dev` `*/status` | patch | [`status`] |
 //! | core `namespaces` | list, watch, get | [`caches`], [`gather`] |
-//! | core `pods` (those with our label) | list, watch | [`caches`] |
+//! | core `pods` | list, watch | [`caches`] (those with our label) |
+//! | | list | [`gather`] (by service account, those without it, metadata only) |
 //! | core `services` | list, watch | [`caches`] |
 //! | `discovery.k8s.io` `endpointslices` | list, watch | [`caches`] |
 //! | core `serviceaccounts` | get | [`gather`] |

@@ -117,10 +117,15 @@ reasons! {
         ScopeNotInCatalog => False,
         /// The identity is in a namespace that may not use what it asks.
         NamespaceNotAllowed => False,
-        /// An older identity of the cluster has the same server URL.
+        /// An older identity of the cluster has the same server URL; or an older provider, or the operator's feed, takes tokens
+        /// for the same audience.
         AudienceTaken => False,
+        /// The server's URL is that of a Service of another namespace.
+        HostNotOwned => False,
         /// An older identity of the namespace runs as the same service account.
         ServiceAccountTaken => False,
+        /// The platform has exempted its service account: that account's pods need, and have, no identity.
+        ServiceAccountExempt => False,
         /// The server's URL is plain http for a host outside the cluster.
         InsecureURL => False,
         /// The provider does not allow this way of client authentication.
@@ -173,7 +178,7 @@ reasons! {
         BundleNotWritten => False,
         /// No pod carries the identity's label yet.
         NoPods => False,
-        /// Some pods that carry the label run without Behalf; restart them.
+        /// Some pods that carry the label, or run as the service account, run without Behalf; restart them.
         PodsMissing => False,
         /// It is suspended: every call is refused.
         Suspended => False,

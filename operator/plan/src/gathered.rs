@@ -21,6 +21,8 @@ pub struct Gathered {
     pub catalog: Option<ScopeCatalog>,
     /// The providers it names, by name, as far as they exist.
     pub providers: BTreeMap<String, IdentityProvider>,
+    /// All other providers that take tokens for an audience of these; these among them do no harm.
+    pub rival_providers: Vec<IdentityProvider>,
     /// All other identities of the cluster; the identity itself among them does no harm.
     pub siblings: Vec<AgentIdentity>,
     /// The service account it names, if there is one.
@@ -97,8 +99,9 @@ impl PodFacts {
 pub struct Applied {
     /// The bundle that is in the `ConfigMap` now, whoever wrote it last; none if there is none.
     pub bundle: Option<BundleFacts>,
-    /// Why the write failed, for a person; none if it did not (or there was nothing to write).
-    pub failure: Option<String>,
+    /// The closed reason why the write failed; none if it did not (or there was nothing to write). What the API server said
+    /// may hold anything, and is for the log alone.
+    pub failure: Option<&'static str>,
 }
 
 /// A bundle by its marks.

@@ -273,9 +273,11 @@ fn pods(gathered: &Gathered, revision: &str) -> (PodCounts, Option<ConditionInte
     let (mut followed, mut outdated) = (0_i64, 0_i64);
     let mut missing = Vec::new();
     let mut strays = Vec::new();
+    let enrolled = enrolled(&gathered.namespace);
     for pod in gathered.pods.iter().filter(|pod| pod.is_counted()) {
         if !pod.labelled {
-            if pod.service_account == *account {
+            // Where no pod can join, none is asked to.
+            if enrolled && pod.service_account == *account {
                 strays.push(pod.name.as_str());
             }
             continue;
@@ -292,6 +294,7 @@ fn pods(gathered: &Gathered, revision: &str) -> (PodCounts, Option<ConditionInte
     counts.injected = followed.saturating_add(outdated);
     counts.missing = counts.matched.saturating_sub(counts.injected);
     counts.outdated = Some(outdated);
+    counts.stray = i64::try_from(strays.len()).ok().filter(|strays| *strays > 0);
     missing.sort_unstable();
     strays.sort_unstable();
     (counts, pods_problem(gathered, &counts, &missing, &strays))
@@ -313,22 +316,25 @@ fn pods_problem(
     let namespace = namespace_of(gathered);
     let name = gathered.identity.metadata.name.as_deref().unwrap_or_default();
     let account = &gathered.identity.spec.service_account_name;
-    if !missing.is_empty() {
-        let message = format!(
+    let bare = (!missing.is_empty()).then(|| {
+        format!(
             "Of {} pods with the label, {} run without Behalf. Delete them, so that they come back with it: kubectl -n {namespace} delete pod {}",
             counts.matched,
             counts.missing,
             some(missing)
-        );
-        return Some(ConditionIntent::new(ReadyReason::PodsMissing, message));
-    }
-    if !strays.is_empty() {
-        let message = format!(
-            "Pods run as ServiceAccount {account} without the label {}={name}: {}. Only this identity's pods may run as it: add the label to their template, or give them another account.",
+        )
+    });
+    let stray = (!strays.is_empty()).then(|| {
+        format!(
+            "Pods run as ServiceAccount {account} without the label {}={name}: {}. Only this identity's pods may run as it: add the label to their template, or give them another account, then delete them: kubectl -n {namespace} delete pod {}",
             names::LABEL_AGENT_IDENTITY,
+            some(strays),
             some(strays)
-        );
-        return Some(ConditionIntent::new(ReadyReason::PodsMissing, message));
+        )
+    });
+    let wrong: Vec<_> = bare.into_iter().chain(stray).collect();
+    if !wrong.is_empty() {
+        return Some(ConditionIntent::new(ReadyReason::PodsMissing, wrong.join("\n")));
     }
     if counts.matched > 0 {
         return None;

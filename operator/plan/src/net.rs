@@ -45,13 +45,38 @@ pub(crate) fn destination(text: &str) -> Result<Url, Cause> {
     Ok(url)
 }
 
+/// What a host under the cluster's `svc` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ServiceHost<'a> {
+    /// `<service>.<namespace>.svc`, with or without the domain; a pod's own name in front of it too.
+    Of {
+        /// The Service's namespace.
+        namespace: &'a str,
+    },
+    /// It names no Service.
+    Malformed,
+}
+
+/// What a URL says of this cluster's Services; none if its host is not under `svc` there, whatever else it looks like.
+pub(crate) fn service_host<'a>(url: &'a Url, cluster_domain: &str) -> Option<ServiceHost<'a>> {
+    // In lower case, without escapes: the parser saw to that.
+    let Some(Host::Domain(host)) = url.host() else { return None };
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let domain = cluster_domain.trim_matches('.').to_ascii_lowercase();
+    let bare = host.strip_suffix(domain.as_str()).and_then(|rest| rest.strip_suffix('.')).unwrap_or(host);
+    let name = bare.strip_suffix(".svc")?;
+    let labels: Vec<_> = name.split('.').collect();
+    match labels.as_slice() {
+        [_, .., namespace] if labels.iter().all(|label| !label.is_empty()) => {
+            Some(ServiceHost::Of { namespace })
+        }
+        _ => Some(ServiceHost::Malformed),
+    }
+}
+
 /// Whether a URL's host is a Service of this cluster by its form: `<service>.<namespace>.svc`, with or without the domain.
 pub(crate) fn is_cluster_local(url: &Url, cluster_domain: &str) -> bool {
-    let Some(Host::Domain(host)) = url.host() else { return false };
-    let within = host.strip_suffix(cluster_domain).and_then(|rest| rest.strip_suffix('.')).unwrap_or(host);
-    let Some(name) = within.strip_suffix(".svc") else { return false };
-    let labels: Vec<_> = name.split('.').collect();
-    labels.len() >= 2 && labels.iter().all(|label| !label.is_empty())
+    matches!(service_host(url, cluster_domain), Some(ServiceHost::Of { .. }))
 }
 
 /// One spelling for all URLs that mean one server: default port gone, no slash at the end.
@@ -168,6 +193,45 @@ mod tests {
         ] {
             assert!(!local(text), "{text}");
         }
+    }
+
+    #[test]
+    fn the_namespace_of_a_service_is_the_label_before_svc_however_it_is_written() {
+        let of = |text: &str| match service_host(&plain(text).unwrap(), "cluster.local") {
+            Some(ServiceHost::Of { namespace }) => namespace.to_owned(),
+            Some(ServiceHost::Malformed) => "malformed".to_owned(),
+            None => "outside".to_owned(),
+        };
+        for (text, expected) in [
+            ("https://tools.hr.svc/mcp", "hr"),
+            ("https://tools.hr.svc.cluster.local/mcp", "hr"),
+            ("https://TOOLS.HR.SVC.Cluster.Local:8443/mcp", "hr"),
+            ("https://tools.hr.svc./mcp", "hr"),
+            ("https://tools.hr.svc.cluster.local./mcp", "hr"),
+            ("https://tools%2Ehr%2Esvc/mcp", "hr"),
+            ("https://tools\u{3002}hr\u{ff0e}svc/mcp", "hr"),
+            ("https://pod-0.tools.hr.svc/mcp", "hr"),
+            ("https://tools.finance.hr.svc/mcp", "hr"),
+            ("https://hr.svc/mcp", "malformed"),
+            ("https://hr.svc.cluster.local/mcp", "malformed"),
+            ("https://tools..svc/mcp", "malformed"),
+            ("https://svc/mcp", "outside"),
+            ("https://svc.cluster.local/mcp", "outside"),
+            ("https://tools.hr.svc.example.com/mcp", "outside"),
+            ("https://svc.hr.example.com/mcp", "outside"),
+            ("https://tools.hr.mysvc/mcp", "outside"),
+            ("https://tools.hr.svc.cluster.local.example.com/mcp", "outside"),
+            ("https://tools.hr.svc.evilcluster.local/mcp", "outside"),
+            ("https://tools.hr/mcp", "outside"),
+            ("https://10.0.0.1/mcp", "outside"),
+            ("https://[fd00::1]/mcp", "outside"),
+        ] {
+            assert_eq!(of(text), expected, "{text}");
+        }
+        let other = |text| service_host(&plain(text).unwrap(), "Corp.Example.").is_some();
+        assert!(
+            other("https://tools.hr.svc.corp.example/mcp") && !other("https://tools.hr.svc.cluster.local/")
+        );
     }
 
     #[test]

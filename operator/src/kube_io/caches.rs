@@ -201,44 +201,43 @@ impl Writers {
             ready.send_replace(true);
             end.cancelled().await;
         });
-        let (all, labelled) = (Config::default(), Config::default().labels(names::LABEL_AGENT_IDENTITY));
-        let ours = Config::default().labels(&bundle_object::selector());
+        let all = Config::default();
+        let labelled = all.clone().labels(names::LABEL_AGENT_IDENTITY);
+        let ours = all.clone().labels(&bundle_object::selector());
         let watch =
             Watch { client: client.clone(), changes, metrics: Arc::clone(metrics), stop: stop.clone() };
-        tasks.spawn(watch.clone().run(
-            all.clone(),
-            identities,
-            caches.identities.clone(),
-            Change::Identity,
-            whole,
-        ));
-        tasks.spawn(watch.clone().run(
-            all.clone(),
-            catalogs,
-            caches.catalogs.clone(),
-            Change::Catalog,
-            whole,
-        ));
-        tasks.spawn(watch.clone().run(
-            all.clone(),
-            providers,
-            caches.providers.clone(),
-            Change::Provider,
-            whole,
-        ));
-        tasks.spawn(watch.clone().run(
-            all.clone(),
-            namespaces,
-            caches.namespaces.clone(),
-            Change::Namespace,
-            whole,
-        ));
-        tasks.spawn(watch.clone().run(labelled, pods, caches.pods.clone(), Change::Pod, whole));
-        tasks.spawn(watch.clone().run(ours, bundles, caches.bundles.clone(), Change::Bundle, whole));
-        let services =
-            watch.clone().run(all.clone(), services, caches.services.clone(), Change::Service, trim_service);
-        tasks.spawn(services);
-        tasks.spawn(watch.run(all, slices, caches.slices.clone(), Change::Slice, trim_slice));
+        let copy = caches.clone();
+        let mut start = Start { watch, tasks };
+        start.watch(&all, whole, identities, copy.identities, Change::Identity);
+        start.watch(&all, whole, catalogs, copy.catalogs, Change::Catalog);
+        start.watch(&all, whole, providers, copy.providers, Change::Provider);
+        start.watch(&all, whole, namespaces, copy.namespaces, Change::Namespace);
+        start.watch(&labelled, whole, pods, copy.pods, Change::Pod);
+        start.watch(&ours, whole, bundles, copy.bundles, Change::Bundle);
+        start.watch(&all, trim_service, services, copy.services, Change::Service);
+        start.watch(&all, trim_slice, slices, copy.slices, Change::Slice);
+    }
+}
+
+/// What every watch is made of, and where its task goes.
+struct Start<'a> {
+    watch: Watch,
+    tasks: &'a mut JoinSet<()>,
+}
+
+impl Start<'_> {
+    /// Of the objects that `which` selects, `trim` leaves what is kept.
+    fn watch<K>(
+        &mut self,
+        which: &Config,
+        trim: fn(&mut K),
+        writer: Writer<K>,
+        store: Store<K>,
+        change: fn(Was<K>) -> Change,
+    ) where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    {
+        self.tasks.spawn(self.watch.clone().run(which.clone(), writer, store, change, trim));
     }
 }
 

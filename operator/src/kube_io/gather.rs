@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use behalf_crds::names;
 use behalf_crds::v1alpha1::{AgentIdentity, IdentityProvider};
-use behalf_plan::{Gathered, LastBundle, PodFacts, Reports, bundle_object, pod_facts};
+use behalf_plan::provider::token_audience;
+use behalf_plan::{Gathered, LastBundle, PodFacts, Reports, Stand, bundle_object, pod_facts};
 use behalf_policy::bundle::signed::SignedBundle;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::api::{Api, ApiResource, DynamicObject};
+use kube::api::{Api, ApiResource, DynamicObject, ListParams};
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, Error, Resource};
@@ -136,14 +137,26 @@ impl Gather {
         let namespace = identity.metadata.namespace.as_deref().unwrap_or_default();
         let account = &identity.spec.service_account_name;
         let accounts = Api::<ServiceAccount>::namespaced(self.client.clone(), namespace);
+        let asked = tokio::try_join!(
+            self.namespace(namespace),
+            accounts.get_opt(account),
+            self.strays(namespace, account)
+        );
+        let (namespace, service_account, strays) = asked?;
+        let providers = self.providers(identity);
+        let mut pods = self.pods(identity);
+        let known = |uid: &str| pods.iter().any(|pod| pod.uid == uid);
+        let strays: Vec<_> = strays.into_iter().filter(|stray| !known(&stray.uid)).collect();
+        pods.extend(strays);
         Ok(Gathered {
             identity: identity.clone(),
-            namespace: self.namespace(namespace).await?.unwrap_or_default(),
+            namespace: namespace.unwrap_or_default(),
             catalog: self.catalog(&identity.spec.catalog_ref.name).and_then(|it| readable(&it)),
-            providers: self.providers(identity),
+            rival_providers: providers.values().flat_map(|it| self.rivals(it)).collect(),
+            providers,
             siblings: self.siblings(identity),
-            service_account: accounts.get_opt(account).await?,
-            pods: self.pods(identity),
+            service_account,
+            pods,
             last_bundle,
             reports: Reports::default(),
             bypass: bypass::facts(&self.caches, &self.findings, identity),
@@ -192,6 +205,14 @@ impl Gather {
         names.filter_map(|name| Some((name.to_owned(), readable(&*self.provider(name)?)?))).collect()
     }
 
+    /// All providers that take tokens for the same audience as this one; itself too.
+    #[must_use]
+    pub fn rivals(&self, provider: &IdentityProvider) -> Vec<IdentityProvider> {
+        let audience = token_audience(provider);
+        let same = |it: &GuardedProvider| it.0.as_ref().is_ok_and(|it| token_audience(it) == audience);
+        self.caches.providers.state_filter(same).iter().filter_map(|it| readable(it)).collect()
+    }
+
     /// The conditions of an object that cannot be read, so that what does not change is not written again.
     ///
     /// # Errors
@@ -213,14 +234,35 @@ impl Gather {
     /// Others that might have the same URL or account; the plan says whether they do.
     fn siblings(&self, identity: &AgentIdentity) -> Vec<AgentIdentity> {
         let own: Vec<_> = identity.spec.servers.iter().map(|server| host(&server.url)).collect();
+        let is_own = |url: &str| own.iter().any(|own| own.eq_ignore_ascii_case(host(url)));
         let related = |other: &AgentIdentity| {
             let same_account = other.metadata.namespace == identity.metadata.namespace
                 && other.spec.service_account_name == identity.spec.service_account_name;
-            let same_host = other.spec.servers.iter().any(|server| own.contains(&host(&server.url)));
+            let same_host = other.spec.servers.iter().any(|server| is_own(&server.url));
             (same_account || same_host) && other.metadata.uid != identity.metadata.uid
         };
         let held = self.caches.identities.state_filter(|it| it.0.as_ref().is_ok_and(related));
         held.iter().filter_map(|it| readable(it)).collect()
+    }
+
+    /// The pods that run as an account without our label. Admission lets in none once it knows the identity, so they are
+    /// few and old: asked for by pass, of the API server's own copy, and not watched with all other pods of the cluster.
+    async fn strays(&self, namespace: &str, account: &str) -> Result<Vec<PodFacts>, Error> {
+        let within =
+            format!("spec.serviceAccountName={account},status.phase!=Succeeded,status.phase!=Failed");
+        let without = format!("!{}", names::LABEL_AGENT_IDENTITY);
+        let asked = ListParams::default().match_any().labels(&without).fields(&within);
+        let found = Api::<Pod>::namespaced(self.client.clone(), namespace).list_metadata(&asked).await?;
+        let facts = found.items.into_iter().map(|pod| PodFacts {
+            name: pod.metadata.name.unwrap_or_default(),
+            uid: pod.metadata.uid.unwrap_or_default(),
+            labelled: false,
+            injected: false,
+            service_account: account.to_owned(),
+            revision: None,
+            stand: if pod.metadata.deletion_timestamp.is_some() { Stand::Leaving } else { Stand::Running },
+        });
+        Ok(facts.collect())
     }
 
     fn pods(&self, identity: &AgentIdentity) -> Vec<PodFacts> {

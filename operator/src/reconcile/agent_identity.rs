@@ -18,8 +18,13 @@ use crate::kube_io::gather::SeenBundle;
 
 /// How often what was seen may be out of date before the pass is given up for now.
 const ATTEMPTS: usize = 3;
-/// When to look again for a service account that is missing; they are not watched.
-const ACCOUNT_RECHECK: Duration = Duration::from_secs(15);
+/// When to look again for what is not watched and should change soon: a service account that is missing, pods outside that
+/// run as it, and those that came in while admission did not know the identity yet.
+const SOON: Duration = Duration::from_secs(15);
+/// For how long pods may still come in that admission, which learns of an identity later, did not hold against it.
+const YOUNG: Duration = Duration::from_mins(1);
+/// When to look again for such pods where nothing points to any: by admission they cannot be.
+const LATER: Duration = Duration::from_mins(10);
 
 /// One pass over one identity.
 pub(super) async fn reconcile(
@@ -64,7 +69,7 @@ async fn serve(
         match bundle::write(context, namespace, name, &desired.bundle, &seen).await {
             Ok(Written::Applied(applied)) => {
                 let waits = report(context, &key, object, &desired, &applied).await?;
-                return loaded.map(|()| next(&desired, waits));
+                return loaded.map(|()| next(&desired, waits, is_young(context, object)));
             }
             // What to write may depend on what is there, so it is planned again.
             Ok(Written::OutOfDate(now)) => seen = now.after(told),
@@ -78,17 +83,19 @@ async fn serve(
 }
 
 fn failed(seen: &SeenBundle, error: &ReconcileError) -> Applied {
-    Applied { failure: Some(error.to_string()), ..bundle::applied(seen.last.as_ref()) }
+    Applied { failure: Some(error.reason()), ..bundle::applied(seen.last.as_ref()) }
 }
 
 /// `waits`: until when counts wait that merely moved.
-fn next(desired: &Desired, waits: Option<Duration>) -> Next {
+fn next(desired: &Desired, waits: Option<Duration>, young: bool) -> Next {
     let account = desired.resolved_refs.reason == ResolvedRefsReason::ServiceAccountNotFound;
-    let recheck = account.then_some(ACCOUNT_RECHECK);
-    match recheck.into_iter().chain(waits).min() {
-        Some(pause) => Next::After(pause),
-        None => Next::AwaitChange,
-    }
+    let look = if account || young || desired.pods.stray.is_some() { SOON } else { LATER };
+    Next::After(waits.map_or(look, |waits| waits.min(look)))
+}
+
+fn is_young(context: &Context, object: &AgentIdentity) -> bool {
+    let made = object.metadata.creation_timestamp.as_ref();
+    made.is_some_and(|made| context.clock.now().0.duration_since(made.0).unsigned_abs() < YOUNG)
 }
 
 /// Writes the counts, then the status that shows them. If nothing but counts moved they may wait: until when.

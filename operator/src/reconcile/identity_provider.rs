@@ -18,7 +18,7 @@ pub(super) async fn reconcile(context: &Context, name: &str) -> Result<Next, Rec
         }
     };
     let before = object.status.as_ref();
-    let after = provider_status(object, before, &context.clock.now());
+    let after = provider_status(object, &context.gather.rivals(object), before, &context.clock.now());
     let wrote = context.statuses.write(object, before, &after).await;
     if wrote.map_err(ReconcileError::write("write the status"))? {
         let before = before.map(|it| it.conditions.as_slice()).unwrap_or_default();

@@ -7,13 +7,14 @@ use behalf_crds::names;
 use behalf_crds::v1alpha1::{
     AcceptedReason, AgentIdentity, ConditionReason as _, ConditionType, find_condition,
 };
+use behalf_plan::provider::token_audience;
 use behalf_plan::{bundle_object, bypass};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt as _};
 
-use crate::kube_io::caches::{Caches, Change, GuardedIdentity, Was};
+use crate::kube_io::caches::{Caches, Change, GuardedIdentity, GuardedProvider, Was};
 
 /// An object to reconcile, whether it is still there or not.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,16 +69,13 @@ pub fn keys(caches: &Caches, change: &Change) -> BTreeSet<Key> {
             let users = identities(caches, |it| names.contains(&it.spec.catalog_ref.name));
             names.iter().map(|name| Key::Catalog { name: name.clone() }).chain(users).collect()
         }
-        Change::Provider(was) => {
-            let names: BTreeSet<_> = was.both().map(kube::ResourceExt::name_any).collect();
-            let users =
-                identities(caches, |it| it.spec.identity_providers.iter().any(|it| names.contains(&it.name)));
-            names.iter().map(|name| Key::Provider { name: name.clone() }).chain(users).collect()
-        }
+        Change::Provider(was) => of_provider(caches, was),
         Change::Namespace(was) => {
-            let labels =
-                |it: Option<&k8s_openapi::api::core::v1::Namespace>| it.map(|it| it.labels().clone());
-            if labels(was.old.as_deref()) == labels(was.new.as_deref()) {
+            // Its labels say whether it is enrolled and what is open to it; one annotation, who needs no identity.
+            let says = |it: Option<&k8s_openapi::api::core::v1::Namespace>| {
+                it.map(|it| (it.labels().clone(), it.annotations().get(names::ANNOTATION_EXEMPT).cloned()))
+            };
+            if says(was.old.as_deref()) == says(was.new.as_deref()) {
                 return BTreeSet::new();
             }
             let names: BTreeSet<_> = was.both().map(kube::ResourceExt::name_any).collect();
@@ -93,6 +91,21 @@ pub fn keys(caches: &Caches, change: &Change) -> BTreeSet<Key> {
         Change::Slice(was) => of_slice(caches, was),
         Change::Learnt { namespace, name } => [Key::identity(namespace, name)].into(),
     }
+}
+
+/// The provider itself, those that take tokens for an audience it has or had, and whoever names one of them.
+fn of_provider(caches: &Caches, was: &Was<GuardedProvider>) -> BTreeSet<Key> {
+    let mut names: BTreeSet<_> = was.both().map(kube::ResourceExt::name_any).collect();
+    let audience = |it: &GuardedProvider| it.0.as_ref().ok().map(|it| token_audience(it).to_owned());
+    let age = |it: &GuardedProvider| it.meta().creation_timestamp.clone();
+    let claim = |it: Option<&GuardedProvider>| it.map(|it| (audience(it), age(it)));
+    if claim(was.old.as_deref()) != claim(was.new.as_deref()) {
+        let audiences: BTreeSet<_> = was.both().filter_map(audience).collect();
+        let same = |it: &GuardedProvider| audience(it).is_some_and(|it| audiences.contains(&it));
+        names.extend(caches.providers.state_filter(same).iter().map(|it| it.name_any()));
+    }
+    let users = identities(caches, |it| it.spec.identity_providers.iter().any(|it| names.contains(&it.name)));
+    names.iter().map(|name| Key::Provider { name: name.clone() }).chain(users).collect()
 }
 
 /// Every object, and every bundle: one whose identity went while nobody looked becomes a tombstone.

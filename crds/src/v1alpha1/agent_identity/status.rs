@@ -113,6 +113,10 @@ pub struct PodCounts {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "bounds::count")]
     pub outdated: Option<i64>,
+    /// Pods without the label that run as the identity's service account; absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "bounds::count")]
+    pub stray: Option<i64>,
 }
 
 /// What the identity's pods have decided, all together and each request once.

@@ -8,7 +8,8 @@ use super::Case;
 use crate::catalog::{invalid, twice};
 use crate::conditions::ConditionIntent;
 use crate::gathered::Settings;
-use crate::net;
+use crate::inject;
+use crate::net::{self, ServiceHost};
 
 type Problem = ConditionIntent<AcceptedReason>;
 
@@ -23,9 +24,11 @@ pub(super) const CHECKS: &[fn(&Case<'_>) -> Option<Problem>] = &[
     ports_free,
     someone_may_call,
     url_usable,
+    host_own,
     audience_free,
     account_own,
     account_free,
+    account_not_exempt,
 ];
 
 /// Whether the server is called by plain http inside the cluster, which is allowed and said.
@@ -99,6 +102,26 @@ fn url_usable(case: &Case<'_>) -> Option<Problem> {
     }
 }
 
+/// The name of a Service belongs to the namespace it names: whoever is asked for that name is asked for what runs there.
+fn host_own(case: &Case<'_>) -> Option<Problem> {
+    let server = case.identity().spec.servers.first()?;
+    let url = net::plain(&server.url).ok()?;
+    let cause = match net::service_host(&url, &case.settings.cluster_domain)? {
+        ServiceHost::Of { namespace } if namespace == case.namespace() => return None,
+        ServiceHost::Of { namespace } => format!("is that of a Service of namespace {namespace}"),
+        ServiceHost::Malformed => "is under the cluster's svc and names no Service".to_owned(),
+    };
+    Some(Problem::new(
+        AcceptedReason::HostNotOwned,
+        format!(
+            "The host of the url of server {} {cause} ({}). Use a Service of the identity's own namespace, https://<service>.{}.svc/<path>, or a name outside the cluster.",
+            server.name,
+            server.url,
+            case.namespace()
+        ),
+    ))
+}
+
 /// Two identities with one URL would take each other's tokens: the older keeps it.
 fn audience_free(case: &Case<'_>) -> Option<Problem> {
     let own = net::canonical(&case.identity().spec.servers.first()?.url)?;
@@ -139,6 +162,20 @@ fn account_free(case: &Case<'_>) -> Option<Problem> {
             name_of(holder)
         ),
     ))
+}
+
+/// Pods of an exempted account are not injected, so no identity could be told by it.
+fn account_not_exempt(case: &Case<'_>) -> Option<Problem> {
+    let account = &case.identity().spec.service_account_name;
+    inject::is_exempt(&case.gathered.namespace, account).then(|| {
+        Problem::new(
+            AcceptedReason::ServiceAccountExempt,
+            format!(
+                "The platform team exempted ServiceAccount {account} from having an identity, so its pods cannot have this one. Make another AgentIdentity with another account, or let the platform team take {account} out of the list: kubectl get namespace {namespace} -o jsonpath='{{.metadata.annotations}}'",
+                namespace = case.namespace()
+            ),
+        )
+    })
 }
 
 /// All other identities that came before this one, oldest first.

@@ -92,7 +92,7 @@ fn resolve_provider(gathered: &Gathered, name: &str) -> Result<Provider, Missing
             "Ask the platform team to create it, or name one of `kubectl get idp` in spec.identityProviders"
                 .to_owned(),
     })?;
-    provider::check(provider).map_err(|problem| Missing {
+    provider::check(provider, &gathered.rival_providers).map_err(|problem| Missing {
         reason: ResolvedRefsReason::IdentityProviderNotAccepted,
         cause: format!("IdentityProvider {name} is not valid ({}): {}", reason(&problem), problem.message),
         next: format!("The platform team sees it with kubectl describe idp {name}"),

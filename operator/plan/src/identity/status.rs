@@ -105,8 +105,8 @@ fn not_judged(summary: &Summary<'_>) -> Option<ConditionIntent<ReadyReason>> {
 
 fn bundle_not_written(summary: &Summary<'_>) -> Option<ConditionIntent<ReadyReason>> {
     let message = match (&summary.applied.failure, &summary.applied.bundle) {
-        (Some(cause), _) => format!(
-            "The bundle could not be written: {cause}. Pods keep what they have; it is tried again. The operator's log says more: kubectl -n {} logs deployment/{}",
+        (Some(reason), _) => format!(
+            "The bundle could not be written ({reason}). Pods keep what they have; it is tried again. The operator's log says more: kubectl -n {} logs deployment/{}",
             names::SYSTEM_NAMESPACE,
             names::OPERATOR
         ),

@@ -1,6 +1,8 @@
 //! Catalogues and providers that pass the schema and not the compiler.
 
-use behalf_crds::v1alpha1::{AcceptedReason, ConditionReason, ConditionType, find_condition};
+use behalf_crds::v1alpha1::{
+    AcceptedReason, ConditionReason, ConditionType, IdentityProvider, find_condition,
+};
 use behalf_plan::{catalog_status, provider_status};
 use serde_json::{Value, json};
 
@@ -101,13 +103,13 @@ fn each_flaw_of_a_provider_has_its_reason() {
         let mut provider = provider_value("corp");
         let (parent, member) = pointer.rsplit_once('/').unwrap();
         provider.pointer_mut(parent).unwrap()[member] = value.clone();
-        let status = provider_status(&object(provider), None, &at(1));
+        let status = provider_status(&object(provider), &[], None, &at(1));
         let found = find_condition(&status.conditions, ConditionType::Accepted).unwrap();
         assert_eq!(found.reason, reason.as_str(), "{pointer} {value} {}", found.message);
         let ready = find_condition(&status.conditions, ConditionType::Ready).unwrap();
         assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "NotAccepted"));
     }
-    let good = provider_status(&object(provider_value("corp")), None, &at(1));
+    let good = provider_status(&object(provider_value("corp")), &[], None, &at(1));
     assert!(good.conditions.iter().all(|condition| condition.status == "True"));
 }
 
@@ -118,4 +120,78 @@ fn closed_for_everyone_is_valid_and_said() {
     let (reason, message) = accepted_catalog(value);
     assert_eq!(reason, "Accepted");
     assert!(message.contains("no namespace may use it"), "{message}");
+}
+
+/// A provider of that name and age whose tokens are for `audience`.
+fn taker(name: &str, created: &str, audience: Option<&str>) -> IdentityProvider {
+    let mut provider = provider_value(name);
+    provider["metadata"]["creationTimestamp"] = json!(created);
+    if let Some(audience) = audience {
+        provider["spec"]["clientAuthentication"] = json!({"serviceAccountToken": {"audience": audience}});
+    }
+    object(provider)
+}
+
+#[test]
+fn of_two_providers_with_one_audience_the_older_has_it() {
+    let (old, new) = ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z");
+    let issuer = "https://idp.example.com/realms/corp";
+    let corp = taker("corp", new, None);
+    let cases = [
+        ("by what it says", taker("other", old, Some(issuer)), Some("other")),
+        ("by its name, made in the same second", taker("aaaa", new, Some(issuer)), Some("aaaa")),
+        ("a later name", taker("zzzz", new, Some(issuer)), None),
+        ("a younger one", taker("aaaa", "2026-01-03T00:00:00Z", Some(issuer)), None),
+        ("another audience", taker("other", old, None), None),
+        ("almost the same", taker("other", old, Some("https://idp.example.com/realms/corp/")), None),
+        ("itself", corp.clone(), None),
+    ];
+    for (what, other, holder) in cases {
+        let status = provider_status(&corp, &[corp.clone(), other.clone()], None, &at(1));
+        let accepted = find_condition(&status.conditions, ConditionType::Accepted).unwrap();
+        match holder {
+            Some(holder) => {
+                assert_eq!(accepted.reason, "AudienceTaken", "{what}");
+                for part in [holder, issuer, "spec.clientAuthentication.serviceAccountToken.audience"] {
+                    assert!(accepted.message.contains(part), "{what}: {}", accepted.message);
+                }
+                let undisturbed = provider_status(&other, &[corp.clone(), other.clone()], None, &at(1));
+                assert!(undisturbed.conditions.iter().all(|it| it.status == "True"), "{what}");
+            }
+            None => assert_eq!(accepted.reason, "Accepted", "{what}: {}", accepted.message),
+        }
+    }
+    let mut ageless = taker("aaaa", old, Some(issuer));
+    ageless.metadata.creation_timestamp = None;
+    let of = |provider: &IdentityProvider, other: &IdentityProvider| {
+        behalf_plan::provider::check(provider, std::slice::from_ref(other)).map(drop).map_err(|it| it.reason)
+    };
+    assert_eq!(of(&ageless, &corp), Err(AcceptedReason::AudienceTaken), "without a time it is the youngest");
+    assert_eq!(of(&corp, &ageless), Ok(()));
+}
+
+#[test]
+fn of_three_providers_with_one_audience_the_oldest_is_named() {
+    let audience = Some("https://idp.example.com/realms/corp");
+    let corp = taker("corp", "2026-01-03T00:00:00Z", audience);
+    let others = [taker("b", "2026-01-02T00:00:00Z", audience), taker("c", "2026-01-01T00:00:00Z", audience)];
+    let problem = behalf_plan::provider::check(&corp, &others).unwrap_err();
+    assert!(problem.message.starts_with("IdentityProvider c, which is older"), "{}", problem.message);
+}
+
+#[test]
+fn the_audience_of_the_feed_is_no_providers() {
+    let feed = taker("corp", "2026-01-01T00:00:00Z", Some(behalf_policy::wire::FEED_AUDIENCE));
+    let problem = behalf_plan::provider::check(&feed, &[]).unwrap_err();
+    assert_eq!(problem.reason, AcceptedReason::AudienceTaken);
+    assert!(problem.message.contains("operator"), "{}", problem.message);
+}
+
+#[test]
+fn a_provider_whose_audience_is_taken_says_that_before_anything_else() {
+    let older = taker("corp", "2026-01-01T00:00:00Z", None);
+    let mut broken = taker("young", "2026-01-02T00:00:00Z", Some("https://idp.example.com/realms/corp"));
+    broken.spec.ca_bundle = Some("no certificate".to_owned());
+    let problem = behalf_plan::provider::check(&broken, &[older]).unwrap_err();
+    assert_eq!(problem.reason, AcceptedReason::AudienceTaken);
 }

@@ -137,6 +137,7 @@ pub(crate) fn gathered_with(identity: Value, catalog: Value, provider: Value) ->
         namespace: namespace(),
         catalog: Some(object(catalog)),
         providers: providers(vec![provider]),
+        rival_providers: Vec::new(),
         siblings: Vec::new(),
         service_account: Some(object::<ServiceAccount>(
             json!({"metadata": {"name": "hr-mcp", "namespace": "hr"}}),

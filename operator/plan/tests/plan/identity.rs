@@ -310,6 +310,72 @@ fn of_two_identities_with_one_url_the_older_wins() {
 }
 
 #[test]
+fn the_name_of_a_service_is_its_namespaces() {
+    for url in [
+        "https://tools.finance.svc/mcp",
+        "http://tools.finance.svc.cluster.local:8000/mcp",
+        "https://TOOLS.Finance.SVC/mcp",
+        "https://tools.finance.svc./mcp",
+        "https://tools.finance.svc.cluster.local./mcp",
+        "https://tools%2efinance%2esvc/mcp",
+        "https://tools.hr.finance.svc/mcp",
+        "https://hr.finance.svc/mcp",
+        "https://tools.xhr.svc/mcp",
+        "https://hr.svc/mcp",
+        "https://hr.svc.cluster.local/mcp",
+    ] {
+        let mut gathered = changed("identity", "/spec/servers/0/url", json!(url));
+        gathered.last_bundle = Some(last_good());
+        let desired = plan(&gathered);
+        assert_eq!(desired.accepted.reason, AcceptedReason::HostNotOwned, "{url}");
+        let message = &desired.accepted.message;
+        assert!(message.contains("<service>.hr.svc") && message.contains(url), "{message}");
+        assert_eq!(refused(&desired), Some(RefuseAllReason::IdentityNotAccepted), "{url}");
+    }
+    for url in [
+        "https://tools.hr.svc/mcp",
+        "http://tools.hr.svc.cluster.local:8000/mcp",
+        "https://Tools.HR.svc/mcp",
+        "https://tools.hr.svc./mcp",
+        "https://pod-0.tools.hr.svc/mcp",
+        "https://tools.finance.svc.example.com/mcp",
+        "https://svc.example.com/mcp",
+        "https://tools.finance.mysvc/mcp",
+        "https://hr.example.com/finance.svc",
+    ] {
+        let reason = plan(&changed("identity", "/spec/servers/0/url", json!(url))).accepted.reason;
+        assert!(
+            matches!(reason, AcceptedReason::Accepted | AcceptedReason::AcceptedPlainHTTP),
+            "{url} {reason:?}"
+        );
+    }
+}
+
+#[test]
+fn a_provider_whose_audience_is_taken_is_not_resolved_until_the_older_one_goes() {
+    let mut gathered = gathered();
+    let mut older = provider_value("older");
+    older["metadata"]["creationTimestamp"] = json!("2025-01-01T00:00:00Z");
+    older["spec"]["issuer"] = json!("https://idp.example.com/realms/corp");
+    gathered.rival_providers = vec![gathered.providers["corp"].clone(), object(older)];
+    let first = plan(&gathered);
+    assert_eq!(first.resolved_refs.reason, ResolvedRefsReason::IdentityProviderNotAccepted);
+    assert!(first.resolved_refs.message.contains("AudienceTaken"), "{}", first.resolved_refs.message);
+    assert_eq!(refused(&first), Some(RefuseAllReason::ReferencesNotResolved));
+    gathered.last_bundle = Some(last_good());
+    assert_eq!(plan(&gathered).bundle, BundleIntent::Keep, "as with any provider that became invalid");
+    gathered.rival_providers.pop();
+    assert_eq!(plan(&gathered).resolved_refs.reason, ResolvedRefsReason::Resolved);
+    // The younger of the two is nothing to those who name the older.
+    let mut younger = provider_value("younger");
+    younger["metadata"]["creationTimestamp"] = json!("2026-12-01T00:00:00Z");
+    younger["spec"]["issuer"] = json!("https://idp.example.com/realms/corp");
+    gathered.providers.get_mut("corp").unwrap().metadata.creation_timestamp = Some(at(0));
+    gathered.rival_providers = vec![gathered.providers["corp"].clone(), object(younger)];
+    assert_eq!(plan(&gathered).resolved_refs.reason, ResolvedRefsReason::Resolved);
+}
+
+#[test]
 fn of_two_identities_with_one_account_the_older_wins_within_the_namespace() {
     for (namespace, taken) in [("hr", true), ("finance", false)] {
         let mut sibling = identity_value();
@@ -323,6 +389,25 @@ fn of_two_identities_with_one_account_the_older_wins_within_the_namespace() {
             taken,
             "{namespace}"
         );
+    }
+}
+
+#[test]
+fn an_exempted_account_is_no_identitys() {
+    let exempt = |list: &str| {
+        let mut gathered = gathered();
+        let annotations = gathered.namespace.metadata.annotations.get_or_insert_default();
+        annotations.insert("behalf.dev/exempt-service-accounts".to_owned(), list.to_owned());
+        plan(&gathered)
+    };
+    for list in ["hr-mcp", "batch, hr-mcp", "hr-mcp,"] {
+        let desired = exempt(list);
+        assert_eq!(desired.accepted.reason, AcceptedReason::ServiceAccountExempt, "{list}");
+        assert!(refused(&desired).is_some(), "{list}: never an older, wider bundle");
+        assert!(desired.accepted.message.contains("take hr-mcp out of the list"), "{list}");
+    }
+    for list in ["", ",", "hr", "hr-mcp2", "batch", "hr-*", "HR-MCP"] {
+        assert_eq!(exempt(list).accepted.reason, AcceptedReason::Accepted, "{list}");
     }
 }
 

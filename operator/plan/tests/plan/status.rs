@@ -51,7 +51,7 @@ fn a_healthy_identity_is_ready_and_says_what_runs() {
 
 #[test]
 fn ready_names_the_first_thing_to_do() {
-    let failed = Applied { failure: Some("the API server said no".to_owned()), ..Applied::default() };
+    let failed = Applied { failure: Some("ApiForbidden"), ..Applied::default() };
     let mut suspended = gathered();
     suspended.identity.spec.state = behalf_crds::v1alpha1::State::Suspended;
     let mut bare = gathered();
@@ -107,6 +107,62 @@ fn pods_are_counted_by_what_they_carry() {
         (pods.matched, pods.injected, pods.missing, pods.outdated, pods.current),
         (3, 2, 1, Some(1), None)
     );
+}
+
+#[test]
+fn pods_outside_that_run_as_the_account_are_counted_named_and_an_event() {
+    let stray = |name: &str| PodFacts { labelled: false, ..pod_facts(name, false) };
+    let healthy = status(&gathered(), &applied());
+    let mut wrong = gathered();
+    wrong.pods.extend([
+        stray("job-2"),
+        stray("job-1"),
+        PodFacts { stand: Stand::Leaving, ..stray("leaving") },
+        PodFacts { stand: Stand::Ended, ..stray("ended") },
+        PodFacts { service_account: "another".to_owned(), ..stray("another") },
+    ]);
+    let found = status(&wrong, &applied());
+    assert_eq!(found.pods.unwrap().stray, Some(2));
+    assert_eq!(found.pods.unwrap().matched, 1, "they have not joined");
+    let message = &ready(&found).message;
+    for part in [
+        "ServiceAccount hr-mcp",
+        "behalf.dev/agent-identity=hr-tools",
+        "kubectl -n hr delete pod job-1 job-2",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+    assert!(
+        !message.contains("leaving") && !message.contains("ended") && !message.contains("another:"),
+        "{message}"
+    );
+    let told = events(&healthy.conditions, &found.conditions);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!((told[0].reason.as_str(), told[0].kind), ("PodsMissing", EventKind::Warning));
+    assert_eq!(&told[0].note, message);
+
+    wrong.pods.push(pod_facts("bare", false));
+    let both = status(&wrong, &applied());
+    assert!(["delete pod bare", "delete pod job-1 job-2"].iter().all(|it| ready(&both).message.contains(it)));
+    wrong.pods.extend((0..40).map(|number| stray(&format!("many-{number}"))));
+    let many = status(&wrong, &applied());
+    assert!(
+        many.pods.unwrap().stray == Some(42) && ready(&many).message.len() < 1000,
+        "{}",
+        ready(&many).message
+    );
+
+    wrong.namespace.metadata.labels = Some([("tier".to_owned(), "prod".to_owned())].into());
+    let outside = status(&wrong, &applied());
+    assert_eq!(outside.pods.unwrap().stray, None, "where no pod can join, none has to");
+}
+
+#[test]
+fn what_the_api_server_said_does_not_get_into_the_status() {
+    let failed = Applied { failure: Some("ApiForbidden"), ..applied() };
+    let found = status(&gathered(), &failed);
+    assert_eq!(ready(&found).reason, "BundleNotWritten");
+    assert!(ready(&found).message.starts_with("The bundle could not be written (ApiForbidden)."));
 }
 
 #[test]
