@@ -2,21 +2,21 @@
 
 #![cfg(test)]
 
-use behalf_policy::envelope::{Era, Limits};
-use behalf_policy::listing::{ListingError, SseFilter, filter_tools_result};
+use behalf_policy::envelope::{Era, Limits, ListKind};
+use behalf_policy::listing::{ListingError, SseFilter, filter_list};
 use proptest::prelude::*;
 
-fn allowed(name: &str) -> bool {
+fn allowed(_: ListKind, name: &str) -> bool {
     name.starts_with("ok")
 }
 
 fn json(body: &str, era: Era) -> Result<String, ListingError> {
-    let out = filter_tools_result(body.as_bytes(), &allowed, era, &Limits::default())?;
+    let out = filter_list(body.as_bytes(), ListKind::Tools, &allowed, era, &Limits::default())?;
     Ok(String::from_utf8(out).unwrap())
 }
 
 fn sse_in(chunks: &[&[u8]], era: Era, limits: Limits) -> Result<Vec<u8>, ListingError> {
-    let mut filter = SseFilter::new("1", era, limits, allowed);
+    let mut filter = SseFilter::new(Some((ListKind::Tools, "1")), era, limits, allowed);
     let mut out = Vec::new();
     for chunk in chunks {
         out.extend(filter.feed(chunk)?);
@@ -142,7 +142,7 @@ fn c15_an_answer_that_cannot_be_read_is_refused_whole() {
     }
     let small = Limits { bytes: MIXED.len() - 1, ..Limits::default() };
     assert_eq!(
-        filter_tools_result(MIXED.as_bytes(), &allowed, Era::Legacy, &small),
+        filter_list(MIXED.as_bytes(), ListKind::Tools, &allowed, Era::Legacy, &small),
         Err(ListingError::TooLarge)
     );
     for error in [ListingError::TooLarge, ListingError::NotJson, ListingError::Batch, ListingError::Shape] {
@@ -259,7 +259,7 @@ fn c15_a_stream_that_cannot_be_read_is_cut() {
     ] {
         assert_eq!(sse(&stream), Err(want), "{stream}");
     }
-    let mut filter = SseFilter::new("1", Era::Legacy, Limits::default(), allowed);
+    let mut filter = SseFilter::new(Some((ListKind::Tools, "1")), Era::Legacy, Limits::default(), allowed);
     assert_eq!(filter.feed(b"data: x\n\n"), Err(ListingError::NotJson));
     assert_eq!(filter.feed(b": fine\n\n"), Err(ListingError::NotJson));
     assert_eq!(filter.finish(), Err(ListingError::NotJson));
@@ -285,7 +285,7 @@ fn d26_one_event_is_bounded_however_it_arrives() {
 
 #[test]
 fn c5_nothing_complete_is_held_back() {
-    let mut filter = SseFilter::new("1", Era::Legacy, Limits::default(), allowed);
+    let mut filter = SseFilter::new(Some((ListKind::Tools, "1")), Era::Legacy, Limits::default(), allowed);
     for part in [": ping\n", ":\r", "\n", "\n", "event: ping\r\ndata: x\r\n\r\n", "data:\n\n", "\r"] {
         let want = part.as_bytes().to_vec();
         assert_eq!(filter.feed(part.as_bytes()), Ok(want), "{part:?}");
@@ -364,8 +364,51 @@ proptest! {
         let out: serde_json::Value = serde_json::from_str(&json(&body.to_string(), era).unwrap()).unwrap();
         let kept: Vec<_> = out["result"]["tools"].as_array().unwrap().iter()
             .map(|t| t["name"].as_str().unwrap()).collect();
-        prop_assert_eq!(kept, names.iter().filter(|n| allowed(n)).collect::<Vec<_>>());
+        prop_assert_eq!(kept, names.iter().filter(|n| allowed(ListKind::Tools, n)).collect::<Vec<_>>());
         prop_assert_eq!(&out["result"]["nextCursor"], "c");
         prop_assert_eq!(out["result"].get("cacheScope").is_some(), modern);
     }
+}
+
+#[test]
+fn c15_every_list_is_filtered_by_what_names_its_entries() {
+    for (kind, list, key) in [
+        (ListKind::Prompts, "prompts", "name"),
+        (ListKind::Resources, "resources", "uri"),
+        (ListKind::ResourceTemplates, "resourceTemplates", "uriTemplate"),
+    ] {
+        let of = |entries: &str| {
+            format!(
+                r#"{{"jsonrpc":"2.0","id":1,"result":{{"{list}":[{entries}],"nextCursor":"n","ttlMs":9}}}}"#
+            )
+        };
+        let mixed = of(&format!(
+            r#"{{"{key}":"ok.z"}},{{"{key}":"no"}},{{"title":"ok"}},{{"{key}":"ok.a","title":"no"}}"#
+        ));
+        let want = of(&format!(r#"{{"{key}":"ok.z"}},{{"{key}":"ok.a","title":"no"}}"#));
+        let keep = |of: ListKind, name: &str| of == kind && name.starts_with("ok");
+        let out = filter_list(mixed.as_bytes(), kind, &keep, Era::Legacy, &Limits::default()).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), want);
+        for asked in [Some((kind, "1")), Some((kind, "\"x\"")), None] {
+            let mut filter = SseFilter::new(asked, Era::Legacy, Limits::default(), keep);
+            let mut out = filter.feed(format!("data: {mixed}\n\n").as_bytes()).unwrap();
+            out.extend(filter.finish().unwrap());
+            assert_eq!(String::from_utf8(out).unwrap(), format!("data: {want}\n\n"), "{asked:?}");
+        }
+        // Another list than the one that was asked for shows what nobody judged.
+        let asked = ListKind::Tools;
+        assert_eq!(
+            filter_list(mixed.as_bytes(), asked, &keep, Era::Legacy, &Limits::default()),
+            Err(ListingError::Shape)
+        );
+    }
+}
+
+#[test]
+fn c15_a_second_list_in_one_result_is_filtered_as_well() {
+    let body = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"ok"}],"prompts":[{"name":"no"}]}}"#;
+    let want = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"ok"}],"prompts":[]}}"#;
+    assert_eq!(json(body, Era::Legacy).unwrap(), want);
+    let body = r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"ok"}],"prompts":{"name":"no"}}}"#;
+    assert_eq!(json(body, Era::Legacy), Err(ListingError::Shape));
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use behalf_policy::envelope::ListKind;
 use behalf_policy::listing::SseFilter;
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -20,8 +21,8 @@ use crate::metrics::Metrics;
 pub(super) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 /// The body of every answer.
 pub(super) type AnswerBody = UnsyncBoxBody<Bytes, BodyError>;
-/// Tells which tools of a list the caller may see.
-pub(super) type Keep = Box<dyn Fn(&str) -> bool + Send>;
+/// Tells which entries of a list the caller may see.
+pub(super) type Keep = Box<dyn Fn(ListKind, &str) -> bool + Send>;
 
 /// How long a caller may take to send a body.
 const ARRIVES_WITHIN: Duration = Duration::from_secs(30);

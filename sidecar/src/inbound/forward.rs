@@ -7,9 +7,9 @@ use std::time::Duration;
 use behalf_policy::bundle::document::Carrier;
 use behalf_policy::bundle::{Host, Policy, Stage};
 use behalf_policy::claims::Caller;
-use behalf_policy::decide::shows_tool;
+use behalf_policy::decide::{Operation, shows};
 use behalf_policy::envelope::{Era, Limits, ListKind, Message, Target};
-use behalf_policy::listing::{SseFilter, filter_tools_result};
+use behalf_policy::listing::{SseFilter, filter_list};
 use behalf_policy::wire::HANDLE_HEADER;
 use bytes::Bytes;
 use http::header::{
@@ -58,16 +58,16 @@ impl Outgoing<'_> {
         self.message.map(Message::target)
     }
 
-    /// Whether the answer may show tools that the caller may not call. A resumed stream replays answers.
-    fn filter(&self) -> Option<(Arc<Caller>, String)> {
+    /// Whether the answer may show what the caller may not use. A resumed stream replays answers.
+    fn filter(&self) -> Option<(Arc<Caller>, Option<(ListKind, String)>)> {
         let caller = self.caller.clone()?;
         if self.policy.stage == Stage::Audit {
             return None;
         }
         match (self.target(), self.message.and_then(Message::id_text)) {
-            (Some(Target::List(ListKind::Tools)), Some(id)) => Some((caller, id.to_owned())),
+            (Some(Target::List(kind)), Some(id)) => Some((caller, Some((*kind, id.to_owned())))),
             (None, _) if self.verb == Method::GET && self.headers.contains_key(LAST_EVENT_ID) => {
-                Some((caller, String::new()))
+                Some((caller, None))
             }
             _ => None,
         }
@@ -138,8 +138,8 @@ impl Inbound {
         };
         self.follow_session(&outgoing, &answer)?;
         match outgoing.filter() {
-            Some((caller, id)) if answer.status().is_success() => {
-                filtered(outgoing, answer, caller, &id, &self.clock).await
+            Some((caller, asked)) if answer.status().is_success() => {
+                filtered(outgoing, answer, caller, asked, &self.clock).await
             }
             _ => Ok(passed(outgoing, answer, &self.clock)),
         }
@@ -175,12 +175,12 @@ fn passed(outgoing: Outgoing<'_>, answer: Response<Incoming>, clock: &Clock) -> 
     response(head.status, headers, body)
 }
 
-/// The answer without the tools its caller may not call; one that cannot be read is not passed on.
+/// The answer without what its caller may not use; one that cannot be read is not passed on.
 async fn filtered(
     outgoing: Outgoing<'_>,
     answer: Response<Incoming>,
     caller: Arc<Caller>,
-    id: &str,
+    asked: Option<(ListKind, String)>,
     clock: &Clock,
 ) -> Result<Response<AnswerBody>, Denial> {
     use behalf_policy::listing::ListingError;
@@ -200,22 +200,26 @@ async fn filtered(
         headers.remove(name);
     }
     let active = Arc::clone(outgoing.active);
-    let keep: Keep = Box::new(move |tool| {
-        let denied = active.bundle.deny.refuses(&caller.subject, Some(tool));
-        !denied && active.policy().is_some_and(|(policy, _)| shows_tool(policy, &caller, tool))
+    let keep: Keep = Box::new(move |kind, name| {
+        let tool = (kind == ListKind::Tools).then_some(name);
+        let denied = active.bundle.deny.refuses(&caller.subject, tool);
+        let shown = |policy: &Policy| shows(policy, &caller, Operation::of_entry(kind, name));
+        !denied && active.policy().is_some_and(|(policy, _)| shown(policy))
     });
     let kind = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match kind.as_str() {
         "text/event-stream" => {
-            let filter = SseFilter::new(id, era, limits, keep);
+            let asked = asked.as_ref().map(|(kind, id)| (*kind, id.as_str()));
+            let filter = SseFilter::new(asked, era, limits, keep);
             let body = CallBody::new(body, outgoing.handle, clock, outgoing.open).filtered(filter);
             Ok(response(head.status, headers, body.boxed_unsync()))
         }
-        "application/json" if outgoing.message.is_some() => {
+        "application/json" => {
+            let (kind, _) = asked.ok_or(Denial::Listing(ListingError::Shape))?;
             let body = read(body, limits.bytes).await.map_err(|_| Denial::ServerUnavailable)?;
             let body = body.ok_or(Denial::Listing(ListingError::TooLarge))?;
-            let body = filter_tools_result(&body, &keep, era, &limits).map_err(Denial::Listing)?;
+            let body = filter_list(&body, kind, &keep, era, &limits).map_err(Denial::Listing)?;
             Ok(response(head.status, headers, full(Bytes::from(body))))
         }
         _ => Err(Denial::Listing(ListingError::Shape)),
