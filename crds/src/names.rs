@@ -13,6 +13,9 @@ pub const CATEGORY: &str = "behalf";
 pub const LABEL_AGENT_IDENTITY: &str = "behalf.dev/agent-identity";
 /// Namespace label: see [`Injection`].
 pub const LABEL_INJECTION: &str = "behalf.dev/injection";
+/// Namespace annotation: `ServiceAccount`s of the namespace whose pods need no identity where [`Injection::Required`] asks
+/// for one, separated by commas; written by the platform alone. See [`exempt_service_accounts`].
+pub const ANNOTATION_EXEMPT: &str = "behalf.dev/exempt-service-accounts";
 /// Pod annotation: the revision of what was injected; written by the webhook alone.
 pub const ANNOTATION_INJECTED: &str = "behalf.dev/injected";
 /// Label that carries who made an object (`app.kubernetes.io/managed-by`).
@@ -120,6 +123,11 @@ impl Injection {
     }
 }
 
+/// The names that a value of [`ANNOTATION_EXEMPT`] holds: separated by commas, spaces around them ignored.
+pub fn exempt_service_accounts(value: &str) -> impl Iterator<Item = &str> {
+    value.split(',').map(str::trim).filter(|name| !name.is_empty())
+}
+
 /// Name of the `ConfigMap` that carries the bundle of the identity `name` in the identity's own namespace.
 ///
 /// At most 77 characters for a name the schema admits (63), so always a valid object name (253).
@@ -158,6 +166,19 @@ mod tests {
         assert_eq!(Injection::parse("Optional"), Some(Injection::Optional));
         for other in ["", "required", "REQUIRED", "enabled", "true", " Required"] {
             assert_eq!(Injection::parse(other), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn exemptions_are_whole_names_between_commas() {
+        let names = |value| exempt_service_accounts(value).collect::<Vec<_>>();
+        assert_eq!(names("batch"), ["batch"]);
+        assert_eq!(names(" batch , legacy.v1,"), ["batch", "legacy.v1"]);
+        for nobody in ["", " ", ",", " , ,"] {
+            assert_eq!(names(nobody), [""; 0], "{nobody:?}");
+        }
+        for one in ["batch legacy", "batch;legacy", "*", "batch*"] {
+            assert_eq!(names(one), [one], "no other separator and no pattern");
         }
     }
 

@@ -12,6 +12,7 @@ mod control {
     mod cheats;
     mod dead;
     mod destinations;
+    mod exempt;
     mod feed;
     mod feed_counts;
     mod feed_scene;
@@ -30,6 +31,7 @@ mod control {
     mod pods;
     mod probes;
     mod reach;
+    mod roles;
     mod rows;
     mod scene;
     mod schema;

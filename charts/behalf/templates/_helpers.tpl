@@ -39,6 +39,11 @@ objectSelector:
     - {key: behalf.dev/agent-identity, operator: Exists}
 {{- end -}}
 
+{{- /* A variable of policies: the service accounts of the pod's namespace that the platform has exempted. */ -}}
+{{- define "behalf.exempt" -}}
+- {name: exempt, expression: "namespaceObject.metadata.?annotations[?'behalf.dev/exempt-service-accounts'].orValue('').split(',').map(name, name.trim()).filter(name, name != '')"}
+{{- end -}}
+
 {{- /* CEL: a token is asked for by kubelet, for a pod. */ -}}
 {{- define "behalf.kubelet" -}}
 (request.userInfo.username.startsWith('system:node:') && 'system:nodes' in request.userInfo.?groups.orValue([]) && object.spec.?boundObjectRef.?kind.orValue('') == 'Pod')

@@ -4,11 +4,14 @@ use serde_json::{Value, json};
 
 use super::admission::table;
 use super::api::{Api, eventually};
+use super::exempt::{exempting, exemptions};
 use super::further::{ALONE, MORE, UNLABELLED};
 use super::pods::{plain, server, written};
 use super::reach::{make, ready};
+use super::roles::{rights, unjudged, widening};
 use super::scene::{
-    ENROLLED, PLAIN, account, as_editor, enrolled, identity, injecting, namespace, reason, without_operator,
+    ENROLLED, PLAIN, REQUIRED, account, as_editor, enrolled, identity, injecting, namespace, reason,
+    without_operator,
 };
 
 fn unlabelled(api: &Api) -> Vec<String> {
@@ -85,7 +88,7 @@ const RIGHTS: Tries = &[
     ("the namespace's label removed", "label namespace NS behalf.dev/injection-"),
     ("the namespace's label changed", "label --overwrite namespace NS behalf.dev/injection=Off"),
     ("the namespace annotated", "annotate namespace NS a=b"),
-    ("the identity changed", r#"patch aid tools --type=merge -p {"spec":{"state":"Active"}}"#),
+    ("the namespace's exemption", "annotate namespace NS behalf.dev/exempt-service-accounts=other"),
     (
         "the identity's status",
         r#"patch aid tools --subresource=status --type=merge -p {"status":{"conditions":[]}}"#,
@@ -109,7 +112,10 @@ fn owner(api: &Api) -> Undo<'_> {
     let group = "rbac.authorization.k8s.io";
     api.apply(&json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "e2e-owner"},
-        "rules": [{"apiGroups": [""], "resources": ["namespaces"], "resourceNames": [ENROLLED, PLAIN], "verbs": ["get", "patch", "update"]}],
+        "rules": [{
+            "apiGroups": [""], "resources": ["namespaces", "namespaces/status", "namespaces/finalize"],
+            "resourceNames": [ENROLLED, PLAIN, REQUIRED], "verbs": ["get", "patch", "update"],
+        }],
     }));
     api.apply(&json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "e2e-owner"},
@@ -123,20 +129,34 @@ fn owner(api: &Api) -> Undo<'_> {
     })
 }
 
-/// Which namespaces are enrolled is for the platform team to say.
+/// Which namespaces are enrolled, and who is exempt there, is for the platform team to say.
 fn enrolment(api: &Api) -> Vec<String> {
-    let label = "behalf.dev/injection";
+    let (label, list) = ("behalf.dev/injection", "behalf.dev/exempt-service-accounts");
     let rows = [
-        (ENROLLED, format!("{label}-")),
-        (ENROLLED, format!("{label}=Off")),
-        (ENROLLED, format!("{label}=Required")),
-        (PLAIN, format!("{label}=Optional")),
+        ("label", ENROLLED, format!("{label}-")),
+        ("label", ENROLLED, format!("{label}=Off")),
+        ("label", ENROLLED, format!("{label}=Required")),
+        ("label", PLAIN, format!("{label}=Optional")),
+        ("annotate", ENROLLED, format!("{list}=other")),
+        ("annotate", REQUIRED, format!("{list}=batch,legacy,other")),
+        ("annotate", REQUIRED, format!("{list}-")),
     ];
     let mut wrong = Vec::new();
-    for (namespace, word) in &rows {
-        match as_owner(api, &["label", "--overwrite", "--dry-run=server", "namespace", namespace, word]) {
+    for (verb, namespace, word) in &rows {
+        match as_owner(api, &[verb, "--overwrite", "--dry-run=server", "namespace", namespace, word]) {
             Err(said) if said.contains("is the platform team's") => {}
             other => wrong.push(format!("{word} on {namespace}: {other:?}")),
+        }
+    }
+    // By way of what stands beside the namespace itself, too.
+    let mut object = api.get(&["namespace", REQUIRED]);
+    object["metadata"]["annotations"][list] = json!("batch,legacy,other");
+    for way in ["status", "finalize"] {
+        let at = format!("/api/v1/namespaces/{REQUIRED}/{way}?dryRun=All");
+        let words = ["replace", "--raw", &at, "-f", "-", "--as=e2e-owner", "--as-group=system:authenticated"];
+        match api.ask(&words, &object.to_string()) {
+            Err(said) if said.contains("is the platform team's") => {}
+            other => wrong.push(format!("an exemption by {way}: {other:?}")),
         }
     }
     // What else stands on a namespace is its owner's.
@@ -176,7 +196,8 @@ fn beside_pods(api: &Api) -> Vec<String> {
     let objects =
         refused(api, OBJECTS, ["are written by the operator alone", r#""behalf-counts-tools" not found"#]);
     let rights = refused(api, RIGHTS, ["orbidden"; 2]);
-    tokens.chain(objects).chain(rights).chain(by_namespace(api)).chain(enrolment(api)).collect()
+    let namespaces = by_namespace(api).into_iter().chain(enrolment(api)).chain(exemptions(api));
+    tokens.chain(objects).chain(rights).chain(namespaces).collect()
 }
 
 /// Namespaces decide alike whether anybody of ours is there or not.
@@ -205,6 +226,7 @@ fn what_an_editor_tries_beside_pods_is_refused_with_and_without_operator() {
     let api = Api::open();
     let _scene = enrolled(&api);
     let _plain = namespace(&api, PLAIN, None);
+    let _required = exempting(&api);
     injecting(&api);
     make(&api, &server(&api));
     ready(&api, ENROLLED, "server");
@@ -213,8 +235,10 @@ fn what_an_editor_tries_beside_pods_is_refused_with_and_without_operator() {
     });
     let _owner = owner(&api);
     let mut wrong = beside_pods(&api);
+    wrong.extend(rights(&api).into_iter().chain(widening(&api)));
     let _away = without_operator(&api);
     wrong.extend(beside_pods(&api).into_iter().map(|line| format!("without operator: {line}")));
+    wrong.extend(unjudged(&api));
     // What only narrows is the namespace's own.
     let deny = ["create", "configmap", "behalf-deny", "--from-literal=nobody=*"];
     as_editor(&api, ENROLLED, &deny, "").unwrap();

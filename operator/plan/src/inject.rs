@@ -37,6 +37,8 @@ pub enum Injection {
 pub enum SkipReason {
     /// It does not carry the label.
     NotLabelled,
+    /// It does not carry the label, and the platform has exempted its service account.
+    Exempt,
 }
 
 impl SkipReason {
@@ -45,6 +47,7 @@ impl SkipReason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NotLabelled => "NotLabelled",
+            Self::Exempt => "Exempt",
         }
     }
 }
@@ -92,7 +95,8 @@ pub fn plan_injection(
 ) -> Injection {
     let labels = pod.metadata.labels.as_ref();
     let Some(label) = labels.and_then(|labels| labels.get(names::LABEL_AGENT_IDENTITY)) else {
-        return Injection::Skip(SkipReason::NotLabelled);
+        let exempt = is_exempt(namespace, account(pod.spec.as_ref()));
+        return Injection::Skip(if exempt { SkipReason::Exempt } else { SkipReason::NotLabelled });
     };
     let identity = match refuse::enrolment(label, namespace, identity) {
         Ok(identity) => identity,
@@ -100,6 +104,7 @@ pub fn plan_injection(
     };
     let spec = pod.spec.clone().unwrap_or_default();
     let mut refusals = refuse::pod(&spec, identity, providers);
+    refusals.extend(refuse::exempt(&spec, namespace));
     refusals.extend(refuse::pod_security(namespace));
     let declared = match probes::collect(&spec) {
         Ok(declared) => declared,
@@ -112,6 +117,20 @@ pub fn plan_injection(
     plan.warnings = ports::closed(pod, identity, services);
     refusals.extend(refuse::pretenders(&spec, &plan));
     if refusals.is_empty() { Injection::Plan(Box::new(plan)) } else { Injection::Refuse(refusals) }
+}
+
+/// Whether the platform has exempted the account from having an identity; see [`names::ANNOTATION_EXEMPT`].
+#[must_use]
+pub fn is_exempt(namespace: &Namespace, service_account: &str) -> bool {
+    let annotations = namespace.metadata.annotations.as_ref();
+    let list = annotations.and_then(|it| it.get(names::ANNOTATION_EXEMPT)).map_or("", String::as_str);
+    names::exempt_service_accounts(list).any(|name| name == service_account)
+}
+
+/// The account a pod runs as.
+pub(crate) fn account(spec: Option<&PodSpec>) -> &str {
+    let named = spec.and_then(|spec| spec.service_account_name.as_deref());
+    named.filter(|name| !name.is_empty()).unwrap_or("default")
 }
 
 /// Revision of what pods of an identity are given: it moves when they need a restart to follow.

@@ -33,8 +33,18 @@ pub struct Values {
         inner(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))
     )]
     pub excluded_namespaces: Vec<String>,
+    /// Roles for people.
+    pub roles: Roles,
     /// Who may reach the operator, and whom it may reach.
     pub network_policy: NetworkPolicy,
+}
+
+/// Roles for people.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Roles {
+    /// Whether the cluster's own roles view, edit and admin gather those for AgentIdentities.
+    pub aggregation: Mode,
 }
 
 /// The operator: reconciler and admission webhook.
@@ -166,9 +176,9 @@ pub struct NetworkPolicy {
 /// Enabled or Disabled.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub enum Mode {
-    /// There is one.
+    /// It is so.
     Enabled,
-    /// There is none.
+    /// It is not.
     Disabled,
 }
 
@@ -270,6 +280,7 @@ mod tests {
             good.replace("logLevel:", "loglevel:"),
             good.replace("replicas: 2", "replicas: many"),
             good.replace("mode: Enabled", "mode: enabled"),
+            good.replace("aggregation: Enabled", "aggregation: true"),
             good.replace("  clusterDomain: \"\"\n", ""),
             good.replace("pullPolicy: IfNotPresent", "pullPolicy: Sometimes"),
         ];

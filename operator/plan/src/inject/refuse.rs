@@ -34,6 +34,8 @@ pub enum RefusalReason {
     IdentityProviderNotFound,
     /// The pod runs as another account than the identity's.
     ServiceAccountMismatch,
+    /// The pod runs as an account that the platform has exempted from having an identity.
+    ServiceAccountExempt,
     /// A port that is needed is declared by no container.
     PortNotFound,
     /// A container declares a port that Behalf uses.
@@ -62,6 +64,7 @@ impl RefusalReason {
             Self::IdentityNotAccepted => "IdentityNotAccepted",
             Self::IdentityProviderNotFound => "IdentityProviderNotFound",
             Self::ServiceAccountMismatch => "ServiceAccountMismatch",
+            Self::ServiceAccountExempt => "ServiceAccountExempt",
             Self::PortNotFound => "PortNotFound",
             Self::PortReserved => "PortReserved",
             Self::InterceptionNotAllowed => "InterceptionNotAllowed",
@@ -185,11 +188,27 @@ fn missing_providers(
 
 fn account(spec: &PodSpec, identity: &AgentIdentity) -> Option<Refusal> {
     let own = &identity.spec.service_account_name;
-    let runs_as = spec.service_account_name.as_deref().filter(|name| !name.is_empty()).unwrap_or("default");
+    let runs_as = super::account(Some(spec));
     (runs_as != own).then(|| {
         refusal(
             RefusalReason::ServiceAccountMismatch,
             format!("the pod runs as ServiceAccount {runs_as}, and its identity's is {own}; set in the pod template: serviceAccountName: {own}"),
+        )
+    })
+}
+
+/// Exempt or joined, never both: what is exempt is not behind Behalf.
+pub(super) fn exempt(spec: &PodSpec, namespace: &Namespace) -> Option<Refusal> {
+    let account = super::account(Some(spec));
+    let place = namespace.metadata.name.as_deref().unwrap_or_default();
+    super::is_exempt(namespace, account).then(|| {
+        refusal(
+            RefusalReason::ServiceAccountExempt,
+            format!(
+                "ServiceAccount {account} is exempt in namespace {place}, so its pods join no identity; remove the label {} from the pod template, or let the platform team take {account} out of the namespace's annotation {}",
+                names::LABEL_AGENT_IDENTITY,
+                names::ANNOTATION_EXEMPT
+            ),
         )
     })
 }

@@ -17,7 +17,12 @@ fn root() -> PathBuf {
 
 /// Every object of the chart with its default values.
 fn rendered() -> Vec<Value> {
-    let path = root().join("charts/behalf/tests/snapshots/default.yaml");
+    rendered_with("default")
+}
+
+/// Every object of the chart with one set of values.
+fn rendered_with(values: &str) -> Vec<Value> {
+    let path = root().join("charts/behalf/tests/snapshots").join(values).with_extension("yaml");
     let text = std::fs::read_to_string(path).unwrap();
     let objects = text.split("\n---\n").map(|object| serde_saphyr::from_str::<Value>(object).unwrap());
     objects.filter(Value::is_object).collect()
@@ -62,7 +67,9 @@ fn the_policies_compare_with_the_names_that_the_plan_writes() {
         ("behalf-accounts", vec![quoted(names::VOLUME_IDP_PREFIX), quoted(names::LABEL_AGENT_IDENTITY)]),
         ("behalf-feed-pods", vec![quoted(wire::FEED_AUDIENCE), quoted(names::VOLUME_FEED)]),
         ("behalf-feed-tokens", vec![quoted(wire::FEED_AUDIENCE)]),
-        ("behalf-namespaces", vec![quoted(names::LABEL_INJECTION)]),
+        ("behalf-namespaces", vec![quoted(names::LABEL_INJECTION), quoted(names::ANNOTATION_EXEMPT)]),
+        ("behalf-required", vec![quoted(names::LABEL_AGENT_IDENTITY), quoted(names::ANNOTATION_EXEMPT)]),
+        ("behalf-exempt", vec![quoted(names::ANNOTATION_EXEMPT)]),
         ("behalf-updates", vec![quoted(names::ANNOTATION_INJECTED), format!("!= {}", wire::SIDECAR_UID)]),
         (
             "behalf-bundles",
@@ -159,7 +166,7 @@ const EVERYWHERE: &[Row] = &[
     ("behalf.dev", "identityproviders/status", &[], &["patch"], &["kube_io/status.rs"]),
     ("behalf.dev", "scopecatalogs/status", &[], &["patch"], &["kube_io/status.rs"]),
     ("", "namespaces", &[], READ, &["kube_io/caches.rs", "kube_io/gather.rs"]),
-    ("", "pods", &[], &["list", "watch"], &["kube_io/caches.rs"]),
+    ("", "pods", &[], &["list", "watch"], &["kube_io/caches.rs", "kube_io/gather.rs"]),
     ("", "services", &[], &["list", "watch"], &["kube_io/caches.rs"]),
     ("discovery.k8s.io", "endpointslices", &[], &["list", "watch"], &["kube_io/caches.rs"]),
     ("", "serviceaccounts", &[], &["get"], &["kube_io/gather.rs"]),
@@ -228,10 +235,75 @@ fn the_operators_roles_are_this_table_and_each_rule_has_its_caller() {
         }
     }
     let roles = objects.iter().filter(|it| matches!(it["kind"].as_str(), Some("ClusterRole" | "Role")));
-    assert_eq!(roles.count(), 2, "and there is no third");
+    assert_eq!(roles.count(), 2 + PEOPLE.len(), "and there is no other");
     let bound = |kind: &str| &named(&objects, kind, names::OPERATOR)["subjects"];
     for kind in ["ClusterRoleBinding", "RoleBinding"] {
         assert_eq!(bound(kind).as_array().unwrap().len(), 1);
         assert_eq!(bound(kind)[0]["name"], names::OPERATOR);
     }
+}
+
+/// A role for people: its name, its rules, the cluster's own roles that gather it, and who uses it for what.
+type PeoplesRole = (&'static str, &'static [PeoplesRule], &'static [&'static str], &'static str);
+/// Resource of our group, verbs.
+type PeoplesRule = (&'static str, &'static [&'static str]);
+
+/// Rule by rule. Nobody writes a status; nobody but the platform, by rights of its own, writes kinds of the whole cluster.
+const PEOPLE: &[PeoplesRole] = &[
+    (
+        "behalf-view",
+        &[("agentidentities", READ)],
+        &["view", "edit", "admin"],
+        "whoever may look at a namespace: kubectl get and describe aid",
+    ),
+    (
+        "behalf-edit",
+        &[("agentidentities", &["create", "update", "patch", "delete", "deletecollection"])],
+        &["edit", "admin"],
+        "the service team: kubectl apply and delete of its identities",
+    ),
+    (
+        "behalf-catalog-view",
+        &[("identityproviders", READ), ("scopecatalogs", READ)],
+        &[],
+        "a service team that the platform binds to it: kubectl get and describe idp, scat",
+    ),
+];
+
+#[test]
+fn the_roles_for_people_are_this_table_and_are_gathered_only_where_asked() {
+    const GATHER: &str = "rbac.authorization.k8s.io/aggregate-to-";
+    for (values, gathers) in [("default", true), ("pinned", true), ("bare", false)] {
+        let objects = rendered_with(values);
+        for (name, wanted, into, used_by) in PEOPLE {
+            let role = named(&objects, "ClusterRole", name);
+            let mut expected: Vec<_> =
+                wanted.iter().map(|(resource, verbs)| rule("behalf.dev", resource, &[], verbs)).collect();
+            expected.sort();
+            assert_eq!(rules(role), expected, "{name}, for {used_by}");
+            for into in *into {
+                let label = &role["metadata"]["labels"][format!("{GATHER}{into}")];
+                assert_eq!(label == "true", gathers, "{name} into {into} with {values}");
+            }
+        }
+        // Of all roles of the chart none but these is gathered, and nobody is bound to one by the chart.
+        let labels = |it: &Value| {
+            it["metadata"]["labels"]
+                .as_object()
+                .into_iter()
+                .flatten()
+                .map(|(k, _)| k.clone())
+                .collect::<Vec<_>>()
+        };
+        let gathered = objects.iter().flat_map(labels).filter(|label| label.starts_with(GATHER)).count();
+        let listed: usize = PEOPLE.iter().map(|(_, _, into, _)| into.len()).sum();
+        assert_eq!(gathered, if gathers { listed } else { 0 }, "{values}");
+        let bound =
+            objects.iter().filter(|it| it["kind"].as_str().is_some_and(|kind| kind.ends_with("RoleBinding")));
+        assert!(bound.into_iter().all(|it| it["roleRef"]["name"] == names::OPERATOR), "{values}");
+    }
+    let written = |(_, rules, ..): &&PeoplesRole| {
+        rules.iter().any(|(what, verbs)| *what != "agentidentities" && *verbs != READ)
+    };
+    assert!(PEOPLE.iter().find(written).is_none(), "kinds of the cluster and statuses are only read");
 }

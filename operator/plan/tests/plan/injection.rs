@@ -61,6 +61,42 @@ fn a_pod_without_the_label_is_none_of_ours() {
 }
 
 #[test]
+fn a_pod_of_an_exempted_account_is_left_alone_or_refused_but_never_injected() {
+    let ask = |pod_value: Value, list: &str| {
+        let namespace = object(json!({"metadata": {
+            "name": "hr", "labels": {"behalf.dev/injection": "Required"},
+            "annotations": {"behalf.dev/exempt-service-accounts": list},
+        }}));
+        let identity = object(accepted_identity_value());
+        let all = providers(vec![provider_value("corp")]);
+        plan_injection(&pod(pod_value), &namespace, Some(&identity), &all, &[], &settings())
+    };
+    let unlabelled = |account: Value| {
+        let mut value = pod_value();
+        value["metadata"]["labels"] = json!({"app": "hr"});
+        value["spec"]["serviceAccountName"] = account;
+        value
+    };
+    for (account, list, skip) in [
+        (json!("batch"), "batch", SkipReason::Exempt),
+        (json!("batch"), "legacy , batch", SkipReason::Exempt),
+        (Value::Null, "default", SkipReason::Exempt),
+        (json!("batch"), "", SkipReason::NotLabelled),
+        (json!("batch"), "batches,bat,batch legacy", SkipReason::NotLabelled),
+        (json!("batch"), "*", SkipReason::NotLabelled),
+        (Value::Null, "batch", SkipReason::NotLabelled),
+    ] {
+        assert_eq!(ask(unlabelled(account), list), Injection::Skip(skip), "{list}");
+    }
+    // With the label it would be behind Behalf and not, at once.
+    let injection = ask(pod_value(), "batch,hr-mcp");
+    assert_eq!(reasons(&injection), [RefusalReason::ServiceAccountExempt]);
+    let Injection::Refuse(refusals) = injection else { panic!("{injection:?}") };
+    assert!(refusals[0].message.contains("remove the label behalf.dev/agent-identity"), "{refusals:?}");
+    assert!(matches!(ask(pod_value(), "batch"), Injection::Plan(_)));
+}
+
+#[test]
 fn whoever_may_not_join_is_refused_with_cause_and_next_step() {
     use RefusalReason as R;
     let cases = [
