@@ -124,7 +124,9 @@ pub fn find<'r, R>(rows: &'r [R], pattern: impl Fn(&R) -> &Pattern, text: &str) 
     if pattern(row).type_ == PatternType::Exact {
         return Some(row);
     }
-    if !is_plain(pattern(row).space, text) {
+    // Only a pattern with a query says anything of one.
+    let query = text.contains('?') && !pattern(row).value.contains('?');
+    if query || !is_plain(pattern(row).space, text) {
         return None;
     }
     let folded = text.to_ascii_lowercase();

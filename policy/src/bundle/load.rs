@@ -5,15 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use url::Url;
 
 use super::document::{
-    Document, DownstreamDocument, FORMAT, FeedDocument, PolicyDocument, Serve, ServerDocument, ToolDownstream,
+    ConditionDocument, Document, DownstreamDocument, FORMAT, FeedDocument, PolicyDocument, Serve,
+    ServerDocument, ToolDownstream,
 };
 use super::rows::{prompts_of, resources_of, routes_of};
 use super::{
-    Bundle, Callers, ClientAuthentication, Downstream, Flavor, IntrospectionRule, Loaded, Policy, Provider,
-    ScopeRule, Server, Tool,
+    Bundle, Callers, ClientAuthentication, Condition, Downstream, Flavor, IntrospectionRule, Loaded, Policy,
+    Provider, ScopeRule, Server, Tool,
 };
+use crate::condition::{ConditionError, Expression};
 use crate::deny::DenyList;
-use crate::ids::{EntryName, ScopeSet};
+use crate::ids::{EntryName, ScopeSet, ToolName};
 
 /// Clock differences above this are refused, seconds (A12).
 pub const MAX_CLOCK_SKEW: u32 = 60;
@@ -54,6 +56,14 @@ pub enum LoadError {
     /// A list that must not be empty.
     #[error("{0} is empty")]
     Empty(String),
+    /// A condition on arguments that cannot be read.
+    #[error("condition {name}: {source}")]
+    Condition {
+        /// Its row.
+        name: String,
+        /// Why.
+        source: ConditionError,
+    },
     /// A tool asks more of a downstream than its ceiling.
     #[error("{0} asks a scope beyond the ceiling of its downstream")]
     BeyondCeiling(String),
@@ -90,6 +100,7 @@ impl Bundle {
             serial: document.serial,
             digest,
             feed: document.feed.map(feed_of).transpose()?,
+            record_salt: document.record_salt.filter(|salt| !salt.is_empty()).map(Into::into),
             deny: DenyList::default(),
             serve,
         })
@@ -106,7 +117,7 @@ fn feed_of(feed: FeedDocument) -> Result<FeedDocument, LoadError> {
 fn policy_of(document: PolicyDocument) -> Result<Policy, LoadError> {
     let mut scopes = BTreeMap::new();
     for scope in document.scopes {
-        let rule = ScopeRule { groups: scope.groups, implies: scope.implies };
+        let rule = ScopeRule { groups: scope.groups, implies: scope.implies, assurance: scope.assurance };
         if scopes.insert(scope.name.clone(), rule).is_some() {
             return Err(LoadError::Duplicate(scope.name.to_string()));
         }
@@ -160,6 +171,9 @@ fn policy_of(document: PolicyDocument) -> Result<Policy, LoadError> {
         server.resources.iter().map(|row| &row.needs).chain(server.routes.iter().map(|r| &r.needs));
     for row in server.tools.values().chain(server.prompts.values()).chain(patterned) {
         defined(&row.scopes)?;
+        for condition in &row.conditions {
+            defined(&condition.scopes)?;
+        }
     }
     let offered = document.required_scopes.union(&document.optional_scopes).cloned().collect();
     if document.callers.kinds.is_empty() {
@@ -177,6 +191,7 @@ fn policy_of(document: PolicyDocument) -> Result<Policy, LoadError> {
         scopes,
         required: document.required_scopes,
         offered,
+        scope_challenge: document.scope_challenge,
         callers: Callers {
             kinds: document.callers.kinds,
             clients: document.callers.clients,
@@ -268,7 +283,8 @@ fn server_of(s: ServerDocument, ceilings: &BTreeMap<EntryName, ScopeSet>) -> Res
             return Err(LoadError::Empty(format!("scopes of {name}")));
         }
         let downstreams = downstreams_of(name.as_str(), tool.downstreams, ceilings)?;
-        let tool = Tool { scopes: tool.scopes, denial: tool.denial, downstreams };
+        let conditions = conditions_of(&name, tool.conditions)?;
+        let tool = Tool { scopes: tool.scopes, denial: tool.denial, downstreams, conditions };
         if tools.insert(name.clone(), tool).is_some() {
             return Err(LoadError::Duplicate(name.to_string()));
         }
@@ -292,6 +308,20 @@ fn server_of(s: ServerDocument, ceilings: &BTreeMap<EntryName, ScopeSet>) -> Res
         resources: resources_of(s.resources)?,
         routes: routes_of(s.routes, ceilings)?,
     })
+}
+
+/// Every expression is read here, once.
+fn conditions_of(tool: &ToolName, rows: Vec<ConditionDocument>) -> Result<Vec<Condition>, LoadError> {
+    let mut conditions: Vec<Condition> = Vec::with_capacity(rows.len());
+    for row in rows {
+        if conditions.iter().any(|known| known.name == row.name) {
+            return Err(LoadError::Duplicate(format!("{} of {tool}", row.name)));
+        }
+        let when = Expression::compile(&row.when)
+            .map_err(|source| LoadError::Condition { name: row.name.to_string(), source })?;
+        conditions.push(Condition { name: row.name, when, scopes: row.scopes, groups: row.groups });
+    }
+    Ok(conditions)
 }
 
 /// Where a row may lead, within the ceilings.
@@ -320,7 +350,8 @@ pub(super) fn downstreams_of(
 
 /// Scheme and authority exactly as browsers write them in `Origin` (RFC 6454 §6.2): never `null`, never a wildcard.
 fn is_origin(text: &str) -> bool {
-    plain_url(text).is_some_and(|url| url.path() == "/" && url.origin().ascii_serialization() == text)
+    let exact = |url: Url| url.path() == "/" && url.origin().ascii_serialization() == text;
+    !text.contains('*') && plain_url(text).is_some_and(exact)
 }
 
 /// An `https` URL without user info, query or fragment.
