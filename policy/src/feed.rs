@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bundle::signed::SignedBundle;
 use crate::ids::{EntryName, Scope, Timestamp, ToolName};
+use crate::rate::MAX_LIMITS;
 
 /// The format this build reads and writes; any other is refused.
 pub const FORMAT: u32 = 1;
@@ -59,6 +60,44 @@ pub struct Report {
     pub scopes_used: BTreeMap<Scope, Timestamp>,
     /// The key of the proofs this boot gives; see [`proof_message`].
     pub proof_key: ProofKey,
+    /// The last line of the boot's records; none while nothing is written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records: Option<RecordsHead>,
+    /// The rate limits of the bundle in use, by name. Only a bundle that has some is told of with any, so that an operator
+    /// that knows none of this is not told.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rate_limits: BTreeMap<EntryName, LimitUse>,
+}
+
+/// How one boot uses one rate limit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LimitUse {
+    /// Requests that the limit counts, let through or not, since the boot.
+    pub asked: u64,
+    /// The share that was handed out last; none yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<Share>,
+}
+
+/// One pod's share of a rate limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Share {
+    /// Calls in a period that are this pod's.
+    pub requests: u32,
+    /// Calls in a period that all pods have together: of which limit it is a share.
+    pub of: u32,
+}
+
+/// How far the records of a boot go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RecordsHead {
+    /// Sequence of the last line that was written.
+    pub sequence: u64,
+    /// Its hash, `sha256:…`.
+    pub head: String,
 }
 
 /// A bundle in use, by its marks.
@@ -177,6 +216,10 @@ pub struct Answer {
     /// The newest bundle, if it is another than the one reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bundle: Option<SignedBundle>,
+    /// This pod's share of each rate limit it told of; absent to say nothing of them. All of them hold from the same
+    /// moment on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shares: Option<BTreeMap<EntryName, Share>>,
 }
 
 /// Why a report is not taken.
@@ -234,6 +277,8 @@ impl Report {
             ("tallies", report.decisions.tallies.iter().all(|tally| is_word(&tally.reason))),
             ("scopesUsed", report.scopes_used.len() <= MAX_SCOPES),
             ("proofKey", report.proof_key.0.len() == 43),
+            ("records", report.records.as_ref().is_none_or(|records| is_digest(&records.head))),
+            ("rateLimits", report.rate_limits.len() <= MAX_LIMITS),
         ];
         match within.into_iter().find(|(_, ok)| !ok) {
             Some((what, _)) => Err(ReportError::Bounds(what)),

@@ -38,7 +38,7 @@ pub struct RateLimit {
 }
 
 /// What shares one bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Per {
     /// Everybody together.
     Identity,
@@ -96,8 +96,29 @@ impl RateLimit {
         })
     }
 
-    fn cost(&self) -> u64 {
+    /// The rate of a pod that has `share` of the calls.
+    #[must_use]
+    pub fn rate(&self, share: u32) -> Rate {
+        Rate { requests: share, period: self.period }
+    }
+}
+
+/// So many calls in so many seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Calls in a period, and at once.
+    pub requests: u32,
+    /// Seconds.
+    pub period: u32,
+}
+
+impl Rate {
+    fn cost(self) -> u64 {
         u64::from(self.period).saturating_mul(1000)
+    }
+
+    fn most(self) -> u64 {
+        u64::from(self.requests).saturating_mul(self.cost())
     }
 }
 
@@ -140,7 +161,7 @@ pub(crate) fn check(limits: &[RateLimit]) -> Result<(), LoadError> {
 /// What is left of one limit for one key. A key that was never seen has a full one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bucket {
-    /// In units of which a call costs `period` (in milliseconds) and `share` come back in each millisecond.
+    /// In units of which a call costs the period in milliseconds, and `requests` come back in each millisecond.
     units: u64,
     /// When that was so, milliseconds.
     at: i64,
@@ -149,44 +170,35 @@ pub struct Bucket {
 impl Bucket {
     /// A full one.
     #[must_use]
-    pub fn full(limit: &RateLimit, share: u32, now: i64) -> Self {
-        Self { units: u64::from(share).saturating_mul(limit.cost()), at: now }
+    pub fn full(rate: Rate, now: i64) -> Self {
+        Self { units: rate.most(), at: now }
     }
 
-    /// As it is at `now` (milliseconds) when `share` of the limit's calls are this pod's. A clock that goes back fills
-    /// nothing, and a greater share does so only in time.
+    /// As it is at `now`, milliseconds, by what is now the rate. A clock that goes back fills nothing, and a greater rate
+    /// does so only in time.
     #[must_use]
-    pub fn at(self, limit: &RateLimit, share: u32, now: i64) -> Self {
+    pub fn at(self, rate: Rate, now: i64) -> Self {
         let passed = u64::try_from(now.saturating_sub(self.at)).unwrap_or(0);
-        let filled = passed.saturating_mul(u64::from(share));
-        let most = u64::from(share).saturating_mul(limit.cost());
-        Self { units: self.units.saturating_add(filled).min(most), at: now }
+        let filled = self.units.saturating_add(passed.saturating_mul(u64::from(rate.requests)));
+        Self { units: filled.min(rate.most()), at: now }
     }
 
-    /// Whether it holds a call, at the moment it stands at; if not, how long until then, milliseconds.
+    /// Takes one call out, as it stands. Refused, it is as it was.
     ///
     /// # Errors
-    /// When it does not: the time, which is never 0 and, without a share, the whole period.
-    pub fn holds_one(&self, limit: &RateLimit, share: u32) -> Result<(), u64> {
-        let missing = limit.cost().saturating_sub(self.units);
-        if missing == 0 && share > 0 {
-            return Ok(());
+    /// When it holds none: how long until it does, milliseconds; never 0, and the whole period when nothing comes back.
+    pub fn less_one(self, rate: Rate) -> Result<Self, u64> {
+        if let Some(units) = self.units.checked_sub(rate.cost()).filter(|_| rate.requests > 0) {
+            return Ok(Self { units, ..self });
         }
-        Err(missing.checked_div(u64::from(share)).map_or(limit.cost(), |whole| {
-            // Rounded up: a caller that comes back then finds a call.
-            whole.saturating_add(u64::from(missing % u64::from(share) != 0)).max(1)
-        }))
-    }
-
-    /// Takes one call out, if it holds one.
-    #[must_use]
-    pub fn less_one(self, limit: &RateLimit) -> Self {
-        Self { units: self.units.saturating_sub(limit.cost()), ..self }
+        let (missing, back) = (rate.cost().saturating_sub(self.units), u64::from(rate.requests));
+        // Rounded up: whoever comes back then finds a call.
+        Err(if back == 0 { rate.cost() } else { missing.div_ceil(back).max(1) })
     }
 
     /// Whether it is full, so that forgetting it changes nothing.
     #[must_use]
-    pub fn is_full(&self, limit: &RateLimit, share: u32) -> bool {
-        self.units >= u64::from(share).saturating_mul(limit.cost())
+    pub fn is_full(self, rate: Rate) -> bool {
+        self.units >= rate.most()
     }
 }

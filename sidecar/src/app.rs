@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::admin::{self, Block, Prober, ProberError, Probes, Readiness};
-use crate::audit::{Audit, AuditError};
+use crate::audit::{Audit, AuditError, ExportError, Exporter, LastWritten, Started};
 use crate::bundle_source::{BundleSource, Bundles, DenySource, Expected, Source as _};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -19,6 +19,7 @@ use crate::exchange::Exchanger;
 use crate::feed::{self, Facts, Feed, NoRandom, Prover};
 use crate::handles::Handles;
 use crate::inbound::{self, Inbound};
+use crate::limits::Limits;
 use crate::listeners;
 use crate::metrics::Metrics;
 use crate::outbound::{self, Outbound};
@@ -33,6 +34,8 @@ use crate::token::Verifier;
 const DNS: u16 = 53;
 /// How much longer than the drain the last report may take.
 const LAST_REPORT: Duration = Duration::from_secs(2);
+/// How long the last records may take to a collector.
+const LAST_EXPORT: Duration = Duration::from_secs(2);
 
 /// Why the sidecar does not start.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +57,9 @@ pub enum AppError {
     /// Records cannot be written.
     #[error(transparent)]
     Audit(#[from] AuditError),
+    /// Records cannot be exported.
+    #[error(transparent)]
+    Export(#[from] ExportError),
     /// There is no key for proofs.
     #[error(transparent)]
     NoRandom(#[from] NoRandom),
@@ -87,6 +93,9 @@ pub struct App {
     handles: Handles,
     drain: Drain,
     feed: Feed,
+    exporter: Option<Exporter>,
+    last: LastWritten,
+    egress: Vec<JoinHandle<()>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -111,8 +120,14 @@ impl App {
         let readiness = Readiness::new();
         let starting = readiness.block("start");
         let metrics = Arc::new(Metrics::new());
-        let audit =
-            Audit::start(sink, &config.namespace, &config.identity, clock.clone(), Arc::clone(&metrics))?;
+        let Started { audit, last, export } = Audit::with(
+            &config.records,
+            sink,
+            &config.namespace,
+            &config.identity,
+            clock.clone(),
+            Arc::clone(&metrics),
+        )?;
         let prover = Arc::new(Prover::new(Arc::clone(&metrics))?);
         let moved = Prober::new(&config.probes)?;
 
@@ -129,9 +144,18 @@ impl App {
         };
         let nameservers = config.nameservers.into_iter().map(|ip| SocketAddr::new(ip, DNS)).collect();
         let http = HttpClient::new(&Network::new(nameservers, config.cluster_domain, reach))?;
+        let exporter = match (export, &config.records.otlp_url) {
+            (Some(lines), Some(url)) => {
+                let ca = config.records.otlp_ca_file.as_deref();
+                let who = [config.namespace.as_str(), &config.identity, audit.boot()];
+                Some(Exporter::start(lines, url, ca, who, http.clone(), Arc::clone(&metrics))?)
+            }
+            _ => None,
+        };
         let providers = Providers::new(http.clone(), Arc::clone(&metrics));
         let exchanger = Exchanger::new(providers.clone(), clock.clone(), Arc::clone(&metrics));
         let handles = Handles::new();
+        let limits = Limits::new();
         let bundles = Bundles::empty();
 
         let identity = config.identity.clone();
@@ -147,13 +171,14 @@ impl App {
         let drain = Drain::new();
         let verifier = Verifier::new(providers, Arc::clone(&metrics));
         let feed = Feed::start(feed::Parts {
-            boot: audit.boot().to_owned(),
+            audit: audit.clone(),
             token_file: config.feed_token_file,
             http: http.clone(),
             intake: source.intake(),
             facts: facts.clone(),
             metrics: Arc::clone(&metrics),
             prover: Arc::clone(&prover),
+            limits: limits.clone(),
         });
         let outbound =
             Outbound::new(bundles.clone(), handles.clone(), exchanger, http, audit.clone(), clock.clone());
@@ -163,6 +188,7 @@ impl App {
             Arc::clone(&metrics),
             clock,
             handles.clone(),
+            limits,
             verifier,
         );
         let probes = Probes {
@@ -171,15 +197,27 @@ impl App {
             prober: moved,
             prover: Arc::clone(&prover),
         };
-        let mut tasks = vec![
+        let tasks = vec![
             tokio::spawn(source.run()),
             tokio::spawn(deny.run()),
             tokio::spawn(feed::watch_credentials(facts.clone(), bundles)),
             tokio::spawn(listeners::watch(facts, ours)),
         ];
-        tasks.extend(sockets.serve(inbound, outbound, probes, &metrics, &prover, &drain));
+        let serving = sockets.serve(inbound, outbound, probes, &metrics, &prover, &drain);
+        let tasks = tasks.into_iter().chain(serving.others).collect();
         drop(starting);
-        Ok(Self { addresses, readiness, audit, handles, drain, feed, tasks })
+        Ok(Self {
+            addresses,
+            readiness,
+            audit,
+            handles,
+            drain,
+            feed,
+            exporter,
+            last,
+            egress: serving.egress,
+            tasks,
+        })
     }
 
     /// How many handles could be redeemed now.
@@ -192,19 +230,39 @@ impl App {
     /// written, the last report sent. The way out stays open until then, because open calls need it. False when calls
     /// were still open at the deadline.
     pub async fn drain(self, deadline: Duration) -> bool {
-        let Self { addresses: _, readiness, audit, handles: _, drain, feed, tasks } = self;
+        self.end(deadline).await.0
+    }
+
+    /// The same. Also gives what tells when the last record is written: calls that are still open leave theirs when
+    /// the runtime ends.
+    pub async fn end(self, deadline: Duration) -> (bool, LastWritten) {
+        let Self { addresses: _, readiness, audit, handles: _, drain, feed, exporter, last, egress, tasks } =
+            self;
         let started = Instant::now();
         let _draining: Block = readiness.block("draining");
         let whole = drain.drain(deadline).await;
         if !whole {
             tracing::warn!("calls were still open when the drain ended");
         }
-        audit.flush().await;
+        if whole {
+            // Nothing that counts is under way any more; what is cut off here leaves its record before the end.
+            for task in egress {
+                task.abort();
+                // It was cancelled, which is no news.
+                let _ = task.await;
+            }
+            audit.end().await;
+        } else {
+            audit.flush().await;
+        }
         feed.end(whole, deadline.saturating_sub(started.elapsed()).saturating_add(LAST_REPORT)).await;
+        if let Some(exporter) = exporter {
+            exporter.end(LAST_EXPORT).await;
+        }
         for task in tasks {
             task.abort();
         }
-        whole
+        (whole, last)
     }
 }
 
@@ -249,9 +307,9 @@ impl Sockets {
         metrics: &Arc<Metrics>,
         prover: &Arc<Prover>,
         drain: &Drain,
-    ) -> Vec<JoinHandle<()>> {
+    ) -> Serving {
         let (inbound, outbound, probes) = (Arc::new(inbound), Arc::new(outbound), Arc::new(probes));
-        let mut tasks = Vec::new();
+        let (mut tasks, mut egress) = (Vec::new(), Vec::new());
         for socket in self.probe {
             let probes = Arc::clone(&probes);
             tasks.push(tokio::spawn(async move {
@@ -266,7 +324,7 @@ impl Sockets {
         }
         for socket in self.egress {
             let outbound = Arc::clone(&outbound);
-            tasks.push(tokio::spawn(async move {
+            egress.push(tokio::spawn(async move {
                 outbound::serve(socket.listener().await, outbound).await;
             }));
         }
@@ -282,8 +340,14 @@ impl Sockets {
                 inbound::serve(listener, inbound, prover, serving).await;
             }));
         }
-        tasks
+        Serving { egress, others: tasks }
     }
+}
+
+/// Tasks that serve our sockets.
+struct Serving {
+    egress: Vec<JoinHandle<()>>,
+    others: Vec<JoinHandle<()>>,
 }
 
 fn bind(name: &'static str, addresses: &[SocketAddr], tell: &Tell) -> Result<Vec<Socket>, AppError> {

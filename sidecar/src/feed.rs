@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use behalf_policy::bundle::document::FeedDocument;
-use behalf_policy::feed::{Answer, FORMAT, Report, Running};
+use behalf_policy::feed::{Answer, FORMAT, RecordsHead, Report, Running};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -22,7 +22,9 @@ use self::client::{Client, FeedError};
 pub use self::credentials::watch as watch_credentials;
 pub use self::facts::{Facts, Squatted, Told};
 pub use self::proof::{NoRandom, Prover};
+use crate::audit::Audit;
 use crate::bundle_source::{Intake, Offered, Way};
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::provider::http::HttpClient;
 
@@ -46,8 +48,8 @@ const LAST_WITHIN: Duration = Duration::from_secs(10);
 
 /// What the feed works with.
 pub struct Parts {
-    /// The random name of this start, as records carry it.
-    pub boot: String,
+    /// Names this start, and tells how far its records go.
+    pub audit: Audit,
     /// File of the projected token for the feed.
     pub token_file: PathBuf,
     /// How the operator is reached.
@@ -60,6 +62,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Whose key is told.
     pub prover: Arc<Prover>,
+    /// What is told of rate limits, and given shares of them.
+    pub limits: Limits,
 }
 
 /// The running feed.
@@ -74,18 +78,19 @@ impl Feed {
     #[must_use]
     pub fn start(parts: Parts) -> Self {
         let (ending, asked_to_end) = watch::channel(None);
-        let Parts { boot, token_file, http, intake, facts, metrics, prover } = parts;
+        let Parts { audit, token_file, http, intake, facts, metrics, prover, limits } = parts;
         let told = Loop {
             client: Client { http, token_file },
             bundle_changes: intake.bundles().changes(),
             fact_changes: facts.changes(),
             ending: asked_to_end,
-            boot,
+            audit,
             sequence: 0,
             late: 0,
             intake,
             metrics,
             prover,
+            limits,
             log: Log { said: None },
         };
         Self { ending, task: tokio::spawn(told.run()) }
@@ -107,13 +112,14 @@ struct Loop {
     bundle_changes: watch::Receiver<()>,
     fact_changes: watch::Receiver<Told>,
     ending: watch::Receiver<Option<bool>>,
-    boot: String,
+    audit: Audit,
     sequence: u64,
     /// Answers in a row that offered something older.
     late: u32,
     intake: Arc<Intake>,
     metrics: Arc<Metrics>,
     prover: Arc<Prover>,
+    limits: Limits,
     log: Log,
 }
 
@@ -183,7 +189,7 @@ impl Loop {
         let (decisions, scopes_used) = self.metrics.decisions();
         Report {
             format: FORMAT,
-            boot: self.boot.clone(),
+            boot: self.audit.boot().to_owned(),
             sequence: self.sequence,
             ended: ending == Some(true),
             bundle: bundles
@@ -197,16 +203,22 @@ impl Loop {
             decisions,
             scopes_used,
             proof_key: self.prover.key(),
+            records: self.audit.head().map(|(sequence, head)| RecordsHead { sequence, head }),
+            rate_limits: bundles
+                .current()
+                .and_then(|active| active.bundle.policy().ok().map(|policy| self.limits.uses(policy)))
+                .unwrap_or_default(),
         }
     }
 
-    /// True when the answer's bundle is in use from now on, so that there is something to tell. `known` is the serial that
+    /// True when the answer's bundle or shares are in use from now on, so that there is something to tell. `known` is the serial that
     /// was reported.
     fn take(&mut self, answer: &Answer, known: u64) -> Result<bool, FeedError> {
+        let allotted = answer.shares.as_ref().is_some_and(|shares| self.limits.allot(shares));
         let Some(bundle) = &answer.bundle else {
             self.late = 0;
             self.intake.nothing_offered(Way::Feed);
-            return Ok(false);
+            return Ok(allotted);
         };
         let bytes = serde_json::to_vec(bundle).map_err(|_| FeedError::Answer)?;
         let floor = if self.late < LATE_ANSWERS { 0 } else { known };

@@ -26,6 +26,7 @@ use crate::bundle_source::Bundles;
 use crate::clock::Clock;
 use crate::framed::ToAnswers;
 use crate::handles::Handles;
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::token::Verifier;
 
@@ -36,6 +37,7 @@ pub struct Inbound {
     metrics: Arc<Metrics>,
     clock: Clock,
     handles: Handles,
+    limits: Limits,
     verifier: Verifier,
     sessions: sessions::Sessions,
     server: Client<ToAnswers<HttpConnector>, Full<Bytes>>,
@@ -56,6 +58,7 @@ impl Inbound {
         metrics: Arc<Metrics>,
         clock: Clock,
         handles: Handles,
+        limits: Limits,
         verifier: Verifier,
     ) -> Self {
         let mut connector = HttpConnector::new();
@@ -68,6 +71,7 @@ impl Inbound {
             metrics,
             clock,
             handles,
+            limits,
             verifier,
             sessions: sessions::Sessions::new(),
             server,

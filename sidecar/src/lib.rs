@@ -13,6 +13,7 @@ pub mod feed;
 pub mod framed;
 pub mod handles;
 pub mod inbound;
+pub mod limits;
 pub mod listeners;
 pub mod metrics;
 pub mod outbound;

@@ -62,7 +62,8 @@ impl Board {
         }
         let signed = bundle_object::signed(&seen).and_then(|text| serde_json::from_str(text).ok());
         let digest = gather.see(Some(seen)).last?.digest;
-        let answer = serde_json::to_vec(&Answer { format: FORMAT, bundle: Some(signed?) }).ok()?;
+        let answer =
+            serde_json::to_vec(&Answer { format: FORMAT, bundle: Some(signed?), shares: None }).ok()?;
         let shown = Arc::new(Shown { digest, answer: answer.into(), version });
         self.state().shown.insert(identity.clone(), Arc::clone(&shown));
         Some(shown)

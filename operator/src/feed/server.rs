@@ -259,7 +259,7 @@ impl Feed {
 
 /// There is no other bundle.
 fn nothing() -> Bytes {
-    serde_json::to_vec(&Answer { format: FORMAT, bundle: None }).unwrap_or_default().into()
+    serde_json::to_vec(&Answer { format: FORMAT, bundle: None, shares: None }).unwrap_or_default().into()
 }
 
 fn json_type() -> HeaderValue {

@@ -10,7 +10,9 @@ use behalf_policy::decision::{Reason, Refusal};
 use behalf_policy::envelope::{EnvelopeError, EnvelopeReason, SUPPORTED_VERSIONS};
 use behalf_policy::listing::ListingError;
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use http::{Response, StatusCode};
 use serde_json::{Map, Value, json, value::RawValue};
 
@@ -18,6 +20,7 @@ use super::body::{AnswerBody, full};
 use super::sessions::SessionRefusal;
 use crate::bundle_source::Active;
 use crate::handles::OpenError;
+use crate::limits::{LimitReason, Limited};
 
 /// Names the record of a request to its caller.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("behalf-request-id");
@@ -69,6 +72,8 @@ pub(super) enum Denial {
     Session(SessionRefusal),
     #[error("the request is not permitted")]
     Policy(Refusal),
+    #[error("too many requests")]
+    TooMany(Limited),
     #[error("no further call can be opened now")]
     Open(OpenError),
     #[error("the server cannot be reached")]
@@ -109,12 +114,25 @@ impl Denial {
             Self::Session(SessionRefusal::Foreign) => "SessionOfAnotherPrincipal",
             Self::Session(SessionRefusal::Malformed) => "SessionMalformed",
             Self::Policy(refusal) => refusal.reason.as_str(),
+            Self::TooMany(limited) => limited.reason.as_str(),
             Self::Open(error) => error.reason(),
             Self::ServerUnavailable => "ServerUnavailable",
             Self::ServerTimeout => "ServerTimeout",
             Self::ServerSession => "ServerSessionReused",
             Self::Listing(error) => error.reason(),
         }
+    }
+
+    /// Whether nobody is known to have asked: what came with the request proves nothing.
+    pub(super) fn is_of_nobody(&self) -> bool {
+        matches!(
+            self,
+            Self::NoCredentials
+                | Self::SchemeNotSupported
+                | Self::CredentialsMalformed
+                | Self::SeveralCredentials
+                | Self::Token(_)
+        )
     }
 
     fn status(&self) -> StatusCode {
@@ -144,6 +162,7 @@ impl Denial {
             Self::NoCredentials | Self::SchemeNotSupported | Self::Token(_) => StatusCode::UNAUTHORIZED,
             Self::Policy(refusal) if refusal.reason == Reason::SubjectExpired => StatusCode::UNAUTHORIZED,
             Self::Policy(_) | Self::OriginNotAllowed => StatusCode::FORBIDDEN,
+            Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::ServerTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::ServerUnavailable | Self::ServerSession | Self::Listing(_) => StatusCode::BAD_GATEWAY,
         }
@@ -157,6 +176,7 @@ impl Denial {
             Self::Token(_) => "InvalidToken",
             Self::Session(SessionRefusal::Unknown | SessionRefusal::Foreign) => "SessionUnknown",
             Self::ServerSession | Self::Listing(_) => "ServerAnswerUnusable",
+            Self::TooMany(_) => LimitReason::RateLimited.as_str(),
             // What is hidden and what does not exist are told in the same words (D35).
             Self::Policy(refusal) if !refusal.explain => refusal.hidden_as.as_str(),
             Self::Policy(refusal) if refusal.reason == Reason::SubjectExpired => "InvalidToken",
@@ -221,6 +241,9 @@ pub(super) fn refuse(
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some(challenge) = denial.challenge(active) {
         headers.insert(WWW_AUTHENTICATE, challenge);
+    }
+    if let Denial::TooMany(limited) = denial {
+        headers.insert(RETRY_AFTER, HeaderValue::from(limited.retry_after));
     }
     if matches!(denial, Denial::VerbNotAllowed) {
         headers.insert(ALLOW, HeaderValue::from_static("GET, POST, DELETE"));

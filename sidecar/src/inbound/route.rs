@@ -1,12 +1,13 @@
 //! One request from its head to its answer, step by step, each step with its own reason.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use behalf_policy::bundle::{Policy, Stage};
 use behalf_policy::claims::Caller;
-use behalf_policy::decide::{Operation, decide, decide_unknown_caller};
+use behalf_policy::decide::{Operation, decide_metered, decide_unknown_caller};
 use behalf_policy::decision::{Decision, Permit};
 use behalf_policy::envelope::{EnvelopeError, EnvelopeReason, Era, Limits, Message, Target, check_media};
 use behalf_policy::ids::ToolName;
@@ -117,6 +118,7 @@ impl Inbound {
                 _ => None,
             };
             recording.method(message.method().unwrap_or("response").to_owned(), tool);
+            recording.required(policy, tool);
         }
         let judged = Judged { active, policy, prepared, parts: &parts, message: message.as_ref() };
         self.judge(judged, request_id, recording, open).await.map_err(|denial| Refused {
@@ -135,6 +137,9 @@ impl Inbound {
         let Judged { active, policy, prepared, parts, message } = judged;
         let now = self.clock.now();
         let proved = self.authenticate(active, policy, parts).await;
+        if proved.as_ref().is_err_and(Denial::is_of_nobody) {
+            self.limits.unauthenticated(peer(parts), self.clock.millis()).map_err(Denial::TooMany)?;
+        }
         let caller = proved.as_ref().ok().map(|p| Arc::clone(&p.caller));
         if let Some(caller) = &caller {
             recording.caller(caller);
@@ -160,13 +165,22 @@ impl Inbound {
             Ok(proved) => {
                 self.cancel(message, principal, session);
                 let operation = message.map_or(Operation::Protocol, |m| Operation::from(m.target()));
-                let decision = decide(&active.bundle, &proved.caller, operation, now);
+                let (mut limited, shared) = (None, active.bundle.feed.is_some());
+                let decision = decide_metered(&active.bundle, &proved.caller, operation, now, |policy| {
+                    let millis = self.clock.millis();
+                    limited = self.limits.admit(policy, shared, &proved.caller, operation, millis).err();
+                    limited.is_none()
+                });
                 if let Some(refusal) = decision.refusal() {
                     recording.missing(refusal);
                 }
-                recording.decision(decision.as_str(), decision.refusal().map(|r| r.reason.as_str()));
+                let reason = limited.map(|it| it.reason.as_str());
+                let reason = reason.or(decision.refusal().map(|r| r.reason.as_str()));
+                recording.decision(decision.as_str(), reason);
                 match decision {
-                    Decision::Refuse(refusal) => return Err(Denial::Policy(refusal)),
+                    Decision::Refuse(refusal) => {
+                        return Err(limited.map_or(Denial::Policy(refusal), Denial::TooMany));
+                    }
                     Decision::WouldDeny(_) => None,
                     Decision::Permit(permit) => {
                         let id = message.and_then(Message::id_text);
@@ -193,6 +207,7 @@ impl Inbound {
             handle,
             open,
         };
+        recording.intend().await.map_err(|_| Denial::NotRecorded)?;
         self.forward(outgoing).await
     }
 
@@ -264,6 +279,14 @@ async fn read_message(parts: &Parts, body: Incoming) -> Result<Message, Refused>
 fn envelope(error: EnvelopeError) -> Refused {
     let id = error.id().map(str::to_owned);
     Refused { denial: Denial::Envelope(error), id }
+}
+
+/// Where a request comes from, as far as the packet rules let it be seen.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub(super) IpAddr);
+
+fn peer(parts: &Parts) -> IpAddr {
+    parts.extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0)
 }
 
 /// 128 random bits. They name a record and give nobody anything.

@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 
 use super::Inbound;
 use super::body::{AnswerBody, full};
-use super::route::request_id;
+use super::route::{Peer, request_id};
 use crate::drain::Draining;
 use crate::feed::Prover;
 use crate::framed::Requests;
@@ -75,7 +75,8 @@ async fn serve_connection(
     }
     let builder = builder();
     let calls = Arc::clone(&inbound);
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(Peer(peer.ip()));
         let inbound = Arc::clone(&calls);
         let proof = prover.answer(&request, peer);
         async move {

@@ -159,7 +159,7 @@ async fn answered(
         return Response::new(Full::new(Bytes::from_static(body.as_bytes())));
     }
     let bundle = now.offer.filter(|offer| Some(digest_of(offer)) != runs);
-    let answer = serde_json::to_vec(&Answer { format: FORMAT, bundle }).unwrap();
+    let answer = serde_json::to_vec(&Answer { format: FORMAT, bundle, shares: None }).unwrap();
     Response::new(Full::new(Bytes::from(answer)))
 }
 
