@@ -70,6 +70,7 @@ fn provider() -> impl Strategy<Value = IdentityProvider> {
                 endpoints: None,
                 flavor,
                 token_profile,
+                introspection: Introspection::default(),
                 keys,
                 client_authentication,
                 exchange,
@@ -115,8 +116,32 @@ fn catalog() -> impl Strategy<Value = ScopeCatalog> {
                 .map(|(name, scopes)| ToolDownstream { name, scopes })
                 .collect(),
         });
-    let tool_set = (label(), option::of(tool))
-        .prop_map(|(name, tool)| ToolSet { name, tools: tool.into_iter().collect() });
+    let tool_set = (label(), option::of(tool)).prop_map(|(name, tool)| {
+        let text = |type_, value: &str| TextMatch { type_, value: value.to_owned() };
+        ToolSet {
+            tools: tool.into_iter().collect(),
+            prompts: vec![Prompt {
+                name: "brief me".to_owned(),
+                scopes: vec![name.clone()],
+                denial: Denial::Hide,
+            }],
+            resources: vec![Resource {
+                name: name.clone(),
+                uri: text(TextMatchType::Prefix, "hr://reports/"),
+                scopes: vec![name.clone()],
+                denial: Denial::Explain,
+            }],
+            routes: vec![Route {
+                name: name.clone(),
+                methods: vec![HttpMethod::Get, HttpMethod::Head],
+                path: text(TextMatchType::Template, "/items/{id}"),
+                scopes: vec![name.clone()],
+                denial: Denial::Explain,
+                downstreams: Vec::new(),
+            }],
+            name,
+        }
+    });
     let downstream = (label(), label(), "[!-~]{1,40}", option::of(scopes(1, 3)), seconds(30, 3600)).prop_map(
         |(name, host, audience, scopes, max_token_lifetime)| CatalogDownstream {
             name,
@@ -145,7 +170,8 @@ fn identity() -> impl Strategy<Value = AgentIdentity> {
     let server = (label(), 1_i64..=8000, option::of(8001_i64..=65_535), carriers).prop_map(
         |(name, port, extra, carriers)| Server {
             url: format!("https://{name}/mcp"),
-            protocol: Protocol::Mcp,
+            protocol: Protocol::Http,
+            allowed_origins: vec![format!("https://{name}")],
             port,
             tool_set: name.clone(),
             interception: Interception {
@@ -183,6 +209,7 @@ fn identity() -> impl Strategy<Value = AgentIdentity> {
                         type_: ClientAuthenticationType::ServiceAccountToken,
                     },
                 },
+                audiences: Vec::new(),
             };
             let downstreams = downstream.into_iter().map(|(name, env)| Downstream {
                 name,
@@ -200,6 +227,7 @@ fn identity() -> impl Strategy<Value = AgentIdentity> {
                 callers,
                 scopes,
                 downstreams: downstreams.collect(),
+                rate_limits,
                 rollout: Rollout { stage, authentication },
             };
             AgentIdentity::new(&name, spec)

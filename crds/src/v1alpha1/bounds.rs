@@ -41,6 +41,10 @@ texts! {
     ProviderName: max 52, r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
     /// The name of an MCP tool: printable ASCII without space.
     Tool: max 128, r"^[!-~]+$";
+    /// The name of an MCP prompt: no control characters.
+    Prompt: max 256, r"^[^\x00-\x1f\x7f]+$";
+    /// The origin of web pages, as browsers write it: RFC 6454 §6.2.
+    Origin: max 256, r"^https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?$";
     /// An audience or a client id: printable ASCII without space.
     Identifier: max 512, r"^[!-~]+$";
     /// A URL of any sort; what exactly is asked of it stands in a rule, which can say why it refuses.
@@ -49,6 +53,14 @@ texts! {
     Pem: max 65536, r"^[\t\n\r -~]+$";
     /// A JSON pointer to a member, RFC 6901.
     Pointer: max 256, r"^(/([^~/]|~[01])*)+$";
+    /// A SPIFFE trust domain.
+    TrustDomain: max 200, r"^[a-z0-9._-]+$";
+    /// A condition on arguments, in CEL.
+    Expression: max 1024, r"^[^\x00-\x08\x0b-\x1f\x7f]+$";
+    /// A class of authentication (acr): printable ASCII without space, comma or quote.
+    Acr: max 128, r"^[!#-+\--\[\]-~]+$";
+    /// The name of an attribute of callers.
+    AttributeName: max 63, r"^[a-z][a-z0-9_]*$";
     /// The name of an environment variable.
     EnvName: max 128, r"^[A-Z_][A-Z0-9_]*$";
     /// A digest of a bundle.

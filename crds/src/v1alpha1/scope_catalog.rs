@@ -1,5 +1,8 @@
 //! `ScopeCatalog`: what may be called, by whom, and where a call may lead. Written by the platform team.
 
+mod requirement;
+mod tool_set;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -10,6 +13,8 @@ use super::identity_provider::{
     default_max_token_lifetime,
 };
 use super::{Duration, NamespaceAccess, bounds};
+pub use requirement::*;
+pub use tool_set::*;
 
 /// Scopes, tools and downstreams.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -69,6 +74,10 @@ pub struct CatalogScope {
     pub implies: Vec<String>,
     /// What the scope lets its holder do: Read, Write or Admin.
     pub access_class: AccessClass,
+    /// How a caller must have logged in to use the scope; absent: anyhow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Assurance")]
+    pub assurance: Option<Assurance>,
 }
 
 /// Who holds a scope. Nobody, if nothing is listed.
@@ -92,7 +101,7 @@ pub enum AccessClass {
     Admin,
 }
 
-/// The tools of one kind of server.
+/// What one kind of server may serve.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ToolSet {
@@ -103,6 +112,18 @@ pub struct ToolSet {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "bounds::named::<Tool, 0, 256>")]
     pub tools: Vec<Tool>,
+    /// The prompts. One that is not listed cannot be had.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "bounds::named::<Prompt, 0, 128>")]
+    pub prompts: Vec<Prompt>,
+    /// The resources. One that no row matches cannot be read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "bounds::named::<Resource, 0, 128>")]
+    pub resources: Vec<Resource>,
+    /// The routes of a server with protocol HTTP. A request that no row matches is refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "bounds::named::<Route, 0, 128>")]
+    pub routes: Vec<Route>,
 }
 
 /// A tool, what it needs and where it may lead.
@@ -122,6 +143,10 @@ pub struct Tool {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "bounds::named::<ToolDownstream, 0, 16>")]
     pub downstreams: Vec<ToolDownstream>,
+    /// What calls with certain arguments need besides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "bounds::named::<ToolCondition, 0, 8>")]
+    pub conditions: Vec<ToolCondition>,
 }
 
 /// What a caller learns who may not call a tool.

@@ -1,5 +1,8 @@
 //! A catalogue, checked whole: every reference within it resolves, or nothing of it is used.
 
+mod requirement;
+mod rows;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use behalf_crds::v1alpha1::{
@@ -7,9 +10,12 @@ use behalf_crds::v1alpha1::{
     ScopeCatalogStatus,
 };
 use behalf_policy::bundle::Denial;
+use behalf_policy::bundle::document::{Assurance, ConditionDocument};
 use behalf_policy::bundle::load::MAX_TOKEN_LIFETIME;
 use behalf_policy::ids::{Audience, EntryName, Group, Scope, ScopeSet, ToolName};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+pub use rows::ToolSetRow;
 
 use crate::conditions::ConditionIntent;
 use crate::{net, pem};
@@ -21,8 +27,8 @@ type Problem = ConditionIntent<AcceptedReason>;
 pub struct Catalog {
     /// Its scopes.
     pub scopes: BTreeMap<Scope, ScopeRow>,
-    /// Its tool sets: tools by name.
-    pub tool_sets: BTreeMap<String, BTreeMap<ToolName, ToolRow>>,
+    /// Its tool sets by name.
+    pub tool_sets: BTreeMap<String, ToolSetRow>,
     /// Its downstreams.
     pub downstreams: BTreeMap<EntryName, DownstreamRow>,
 }
@@ -34,6 +40,8 @@ pub struct ScopeRow {
     pub groups: BTreeSet<Group>,
     /// What it implies, directly.
     pub implies: ScopeSet,
+    /// How a caller must have logged in to use it.
+    pub assurance: Option<Assurance>,
 }
 
 /// One tool.
@@ -45,6 +53,8 @@ pub struct ToolRow {
     pub denial: Denial,
     /// Where it may lead, and with which scopes.
     pub downstreams: BTreeMap<EntryName, ScopeSet>,
+    /// What calls with certain arguments need besides, by name.
+    pub conditions: Vec<ConditionDocument>,
 }
 
 /// One downstream.
@@ -86,9 +96,12 @@ pub fn check(catalog: &ScopeCatalog) -> Result<Catalog, Problem> {
         let at = format!("tool set {}", set.name);
         let tools = collect(&set.tools, &at, tool_row)?;
         for (name, tool) in &tools {
-            check_tool(&format!("Tool {name} of {at}"), tool, &scopes, &downstreams)?;
+            let who = format!("Tool {name} of {at}");
+            check_row(&who, &tool.scopes, &tool.downstreams, &scopes, &downstreams)?;
+            requirement::check(&who, &tool.conditions, &scopes)?;
         }
-        if tool_sets.insert(set.name.clone(), tools).is_some() {
+        let rows = ToolSetRow { tools, ..rows::read(set, &at, &scopes, &downstreams)? };
+        if tool_sets.insert(set.name.clone(), rows).is_some() {
             return Err(twice("spec.toolSets", &set.name));
         }
     }
@@ -161,7 +174,11 @@ fn scope_row(scope: &crds::CatalogScope, at: &str) -> Result<(Scope, ScopeRow), 
     let name = scope_name(&scope.name, at)?;
     let groups =
         scope.holders.groups.iter().map(|group| Group::new(group.clone()).map_err(|_| unreadable(at, group)));
-    let row = ScopeRow { groups: groups.collect::<Result<_, _>>()?, implies: scope_set(&scope.implies, at)? };
+    let row = ScopeRow {
+        groups: groups.collect::<Result<_, _>>()?,
+        implies: scope_set(&scope.implies, at)?,
+        assurance: scope.assurance.as_ref().map(requirement::assurance),
+    };
     Ok((name, row))
 }
 
@@ -175,16 +192,25 @@ fn tool_row(tool: &crds::Tool, at: &str) -> Result<(ToolName, ToolRow), Problem>
     let at = format!("tool {name} of {at}");
     let row = ToolRow {
         scopes: some_scopes(&tool.scopes, &at)?,
-        denial: match tool.denial {
-            crds::Denial::Explain => Denial::Explain,
-            crds::Denial::Hide => Denial::Hide,
-        },
-        downstreams: collect(&tool.downstreams, &at, |downstream, at| {
-            let name = entry_name(&downstream.name, at)?;
-            Ok((name, some_scopes(&downstream.scopes, &format!("{at} at downstream {}", downstream.name))?))
-        })?,
+        denial: denial(tool.denial),
+        downstreams: leads(&tool.downstreams, &at)?,
+        conditions: requirement::conditions(&tool.conditions, &at)?,
     };
     Ok((name, row))
+}
+
+fn denial(denial: crds::Denial) -> Denial {
+    match denial {
+        crds::Denial::Explain => Denial::Explain,
+        crds::Denial::Hide => Denial::Hide,
+    }
+}
+
+fn leads(rows: &[crds::ToolDownstream], at: &str) -> Result<BTreeMap<EntryName, ScopeSet>, Problem> {
+    collect(rows, at, |downstream, at| {
+        let name = entry_name(&downstream.name, at)?;
+        Ok((name, some_scopes(&downstream.scopes, &format!("{at} at downstream {}", downstream.name))?))
+    })
 }
 
 fn downstream_row(
@@ -230,16 +256,17 @@ fn downstream_row(
     Ok((name, row))
 }
 
-fn check_tool(
+fn check_row(
     who: &str,
-    tool: &ToolRow,
+    needs: &ScopeSet,
+    leads: &BTreeMap<EntryName, ScopeSet>,
     scopes: &BTreeMap<Scope, ScopeRow>,
     downstreams: &BTreeMap<EntryName, DownstreamRow>,
 ) -> Result<(), Problem> {
-    if let Some(unknown) = tool.scopes.iter().find(|scope| !scopes.contains_key(*scope)) {
+    if let Some(unknown) = needs.iter().find(|scope| !scopes.contains_key(*scope)) {
         return Err(unknown_scope(&format!("{who} needs {unknown}"), unknown));
     }
-    for (name, asked) in &tool.downstreams {
+    for (name, asked) in leads {
         let Some(downstream) = downstreams.get(name) else {
             return Err(Problem::new(
                 AcceptedReason::UnknownDownstream,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::v1alpha1::{Duration, bounds};
 
-/// An MCP server of the pod.
+/// A server of the pod.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.interception.extraPorts) || self.interception.extraPorts.all(p, p.port != self.port || p.protocol != 'TCP')")
@@ -16,7 +16,7 @@ pub struct Server {
     /// Name of the server within the pod.
     #[schemars(schema_with = "bounds::text::<bounds::Label>")]
     pub name: String,
-    /// What it speaks: MCP (streamable HTTP).
+    /// What it speaks. MCP: streamable HTTP. HTTP: any other API, judged by the routes of its tool set.
     #[serde(default)]
     pub protocol: Protocol,
     /// The URL callers use: the audience of their tokens, unique in the cluster. http only for hosts inside the cluster.
@@ -29,6 +29,11 @@ pub struct Server {
     /// The tool set of the catalogue that describes this server.
     #[schemars(schema_with = "bounds::text::<bounds::Label>")]
     pub tool_set: String,
+    /// Origins of web pages whose scripts may call, besides the URL's own, such as https://app.example.com. A call that
+    /// names any other is refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "bounds::texts::<bounds::Origin, 0, 16>")]
+    pub allowed_origins: Vec<String>,
     /// How calls from outside are led through Behalf.
     #[serde(default)]
     pub interception: Interception,
@@ -51,6 +56,9 @@ pub enum Protocol {
     #[default]
     #[serde(rename = "MCP")]
     Mcp,
+    /// A plain HTTP API.
+    #[serde(rename = "HTTP")]
+    Http,
 }
 
 /// How calls from outside are led through Behalf.

@@ -4,16 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use behalf_crds::v1alpha1::{self as crds, AcceptedReason, AgentIdentity};
 use behalf_policy::bundle::document::{
-    CallerKind, CallersDocument, Carrier, DownstreamDocument, FORMAT, PolicyDocument, ScopeDocument,
-    ServerDocument, ToolDocument, ToolDownstream,
+    CallerKind, CallersDocument, Carrier, DownstreamDocument, FORMAT, PolicyDocument, ScopeChallenge,
+    ScopeDocument, ServerDocument, ToolDocument, ToolDownstream,
 };
 use behalf_policy::bundle::load::MAX_HANDLE_GRACE;
+use behalf_policy::bundle::rows::RouteDocument;
 use behalf_policy::bundle::signed::MAX_BYTES;
-use behalf_policy::bundle::{Bundle, Document, Host, Serve, Stage, State};
+use behalf_policy::bundle::{Bundle, Document, Host, Protocol, Serve, Stage, State};
 use behalf_policy::ids::{Audience, ClientId, EntryName, Scope, ScopeSet, ToolName};
 
 use super::Resolved;
-use crate::catalog::{Catalog, ScopeRow, ToolRow, entry_name, invalid, scope_set, unreadable};
+use super::rate::rate_limits;
+use crate::catalog::{Catalog, ScopeRow, ToolRow, ToolSetRow, entry_name, invalid, scope_set, unreadable};
 use crate::conditions::ConditionIntent;
 use crate::digest;
 
@@ -35,10 +37,14 @@ pub fn policy(identity: &AgentIdentity, resolved: &Resolved) -> Result<PolicyDoc
         return Err(invalid("An identity has exactly one server.".to_owned()));
     };
     let listed = spec.downstreams.iter().map(|entry| entry.name.as_str()).collect();
-    let tools = tools(catalog, server, &listed)?;
+    let rows = catalog
+        .tool_sets
+        .get(&server.tool_set)
+        .ok_or_else(|| invalid(format!("There is no tool set {}.", server.tool_set)))?;
+    let server = server_document(server, rows, &listed)?;
     let required = scope_set(&spec.scopes.required, "spec.scopes.required")?;
     let optional = scope_set(&spec.scopes.optional, "spec.scopes.optional")?;
-    let needed = tools.iter().flat_map(|tool| &tool.scopes).chain(&required).chain(&optional);
+    let needed = scopes_of(&server).chain(&required).chain(&optional);
     let scopes = scopes(catalog, &needed.cloned().collect());
     let downstreams = downstreams(catalog, identity)?;
     let mut document = PolicyDocument {
@@ -49,32 +55,40 @@ pub fn policy(identity: &AgentIdentity, resolved: &Resolved) -> Result<PolicyDoc
         stage: stage(spec.rollout.stage),
         authentication: stage(spec.rollout.authentication),
         catalog_revision: String::new(),
-        servers: vec![server_document(server, tools)?],
+        servers: vec![server],
         providers: providers(identity, resolved)?,
         scopes,
         required_scopes: required,
         optional_scopes: optional,
+        scope_challenge: match spec.scopes.challenge {
+            crds::ScopeChallenge::Operation => ScopeChallenge::Operation,
+            crds::ScopeChallenge::Cumulative => ScopeChallenge::Cumulative,
+        },
         callers: callers(&spec.callers)?,
         downstreams,
-        rate_limits: Vec::new(),
+        rate_limits: rate_limits(&spec.rate_limits)?,
     };
-    let tools = document.servers.first().map(|server| &server.tools);
-    document.catalog_revision = digest::short(&(tools, &document.scopes, &document.downstreams));
+    let rows = document.servers.first().map(|s| (&s.tools, &s.prompts, &s.resources, &s.routes));
+    document.catalog_revision = digest::short(&(rows, &document.scopes, &document.downstreams));
     check_loads(&document)?;
     Ok(document)
 }
 
-/// The tools of the server's set; where they lead is cut to what the identity lists.
-fn tools(
-    catalog: &Catalog,
-    server: &crds::Server,
-    listed: &BTreeSet<&str>,
-) -> Result<Vec<ToolDocument>, Problem> {
-    let set = catalog
-        .tool_sets
-        .get(&server.tool_set)
-        .ok_or_else(|| invalid(format!("There is no tool set {}.", server.tool_set)))?;
-    Ok(set.iter().map(|(name, row)| tool(name, row, listed)).collect())
+/// The scopes that the server's rows name.
+fn scopes_of(server: &ServerDocument) -> impl Iterator<Item = &Scope> {
+    let tools = server.tools.iter().map(|row| &row.scopes);
+    let conditions = server.tools.iter().flat_map(|row| &row.conditions).map(|row| &row.scopes);
+    let prompts = server.prompts.iter().map(|row| &row.scopes);
+    let resources = server.resources.iter().map(|row| &row.scopes);
+    let routes = server.routes.iter().map(|row| &row.scopes);
+    tools.chain(conditions).chain(prompts).chain(resources).chain(routes).flatten()
+}
+
+/// A route of the set; where it leads is cut to what the identity lists.
+fn route(row: &RouteDocument, listed: &BTreeSet<&str>) -> RouteDocument {
+    let mut row = row.clone();
+    row.downstreams.retain(|downstream| listed.contains(downstream.name.as_str()));
+    row
 }
 
 fn tool(name: &ToolName, row: &ToolRow, listed: &BTreeSet<&str>) -> ToolDocument {
@@ -86,6 +100,7 @@ fn tool(name: &ToolName, row: &ToolRow, listed: &BTreeSet<&str>) -> ToolDocument
         downstreams: leads_to
             .map(|(name, scopes)| ToolDownstream { name: name.clone(), scopes: scopes.clone() })
             .collect(),
+        conditions: row.conditions.clone(),
     }
 }
 
@@ -108,6 +123,7 @@ fn scopes(catalog: &Catalog, needed: &ScopeSet) -> Vec<ScopeDocument> {
         name: name.clone(),
         groups: row.groups.clone(),
         implies: row.implies.clone(),
+        assurance: row.assurance.clone(),
     })
     .collect()
 }
@@ -161,15 +177,24 @@ fn providers(
             .ok_or_else(|| invalid(format!("There is no provider {}.", client.name)))?;
         let id = &client.client.id;
         let id = ClientId::new(id.clone()).map_err(|_| unreadable("spec.identityProviders", id))?;
-        Ok(provider.document(id, client.client.authentication.type_))
+        let audiences = client.audiences.iter().map(|audience| {
+            let at = "spec.identityProviders";
+            Audience::new(audience.clone()).map_err(|_| unreadable(at, audience))
+        });
+        let audiences = audiences.collect::<Result<_, Problem>>()?;
+        Ok(provider.document(id, client.client.authentication.type_, audiences))
     });
     let mut rows = rows.collect::<Result<Vec<_>, Problem>>()?;
     rows.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(rows)
 }
 
-fn server_document(server: &crds::Server, tools: Vec<ToolDocument>) -> Result<ServerDocument, Problem> {
-    let crds::Protocol::Mcp = server.protocol;
+/// The server with the rows of its set; where they lead is cut to what the identity lists.
+fn server_document(
+    server: &crds::Server,
+    rows: &ToolSetRow,
+    listed: &BTreeSet<&str>,
+) -> Result<ServerDocument, Problem> {
     Ok(ServerDocument {
         name: entry_name(&server.name, "spec.servers")?,
         url: Audience::new(server.url.clone()).map_err(|_| unreadable("spec.servers", &server.url))?,
@@ -189,12 +214,15 @@ fn server_document(server: &crds::Server, tools: Vec<ToolDocument>) -> Result<Se
             })
             .collect(),
         handle_grace: handle_grace(server)?,
-        protocol: behalf_policy::bundle::Protocol::Mcp,
-        allowed_origins: BTreeSet::new(),
-        tools,
-        prompts: Vec::new(),
-        resources: Vec::new(),
-        routes: Vec::new(),
+        protocol: match server.protocol {
+            crds::Protocol::Mcp => Protocol::Mcp,
+            crds::Protocol::Http => Protocol::Http,
+        },
+        allowed_origins: server.allowed_origins.iter().cloned().collect(),
+        tools: rows.tools.iter().map(|(name, row)| tool(name, row, listed)).collect(),
+        prompts: rows.prompts.values().cloned().collect(),
+        resources: rows.resources.values().cloned().collect(),
+        routes: rows.routes.values().map(|row| route(row, listed)).collect(),
     })
 }
 
@@ -243,6 +271,7 @@ fn check_loads(policy: &PolicyDocument) -> Result<(), Problem> {
         identity: String::new(),
         serial: u64::MAX,
         feed: None,
+        record_salt: None,
         serve: Serve::Policy(Box::new(policy.clone())),
     };
     let payload =

@@ -5,6 +5,7 @@ use behalf_policy::bundle::document::PolicyDocument;
 use behalf_policy::bundle::{Stage, State};
 
 use super::document::{handle_grace, stage};
+use super::rate::narrowed;
 
 /// Takes away what the identity no longer asks. Nothing is added, whatever it asks.
 #[must_use]
@@ -27,9 +28,15 @@ pub fn narrow(last: &PolicyDocument, identity: &AgentIdentity) -> PolicyDocument
     for server in &mut kept.servers {
         server.handle_grace = server.handle_grace.min(asked);
     }
-    for tool in kept.servers.iter_mut().flat_map(|server| &mut server.tools) {
-        tool.downstreams.retain(|entry| listed(entry.name.as_str()));
+    let origins = spec.servers.first().map(|server| server.allowed_origins.as_slice()).unwrap_or_default();
+    for server in &mut kept.servers {
+        server.allowed_origins.retain(|origin| origins.contains(origin));
+        let tools = server.tools.iter_mut().map(|tool| &mut tool.downstreams);
+        for leads in tools.chain(server.routes.iter_mut().map(|route| &mut route.downstreams)) {
+            leads.retain(|entry| listed(entry.name.as_str()));
+        }
     }
+    kept.rate_limits = narrowed(&kept.rate_limits, &spec.rate_limits);
     kept
 }
 
