@@ -289,6 +289,7 @@ mod tests {
             identity: "hr-tools".into(),
             serial,
             feed: None,
+            record_salt: None,
             serve: Serve::RefuseAll { reason: RefuseAllReason::IdentityDeleted },
         }
     }

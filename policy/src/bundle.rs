@@ -11,6 +11,7 @@ pub mod signed;
 pub mod tokens;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 pub use document::{
     Algorithm, ClientAuthentication, Denial, Document, Flavor, Host, ProviderDocument as Provider,
@@ -20,6 +21,7 @@ pub use load::LoadError;
 pub use rows::{HttpMethod, HttpRoute, Protocol, Resource};
 pub use tokens::{Introspection, IntrospectionResponse, IntrospectionRule, TokenRules};
 
+use crate::condition::Expression;
 use crate::deny::DenyList;
 use crate::ids::{Audience, ClientId, EntryName, Group, Issuer, PromptName, Scope, ScopeSet, ToolName};
 
@@ -36,6 +38,8 @@ pub struct Bundle {
     pub digest: String,
     /// Where the operator is told and asked.
     pub feed: Option<document::FeedDocument>,
+    /// Salt of the installation for the ids of tokens in records.
+    pub record_salt: Option<Arc<str>>,
     /// What the namespace's own people refuse by hand; it comes beside the document, never in it.
     pub deny: DenyList,
     /// What to do with calls.
@@ -74,6 +78,8 @@ pub struct Policy {
     pub required: ScopeSet,
     /// Scopes the identity offers: required and optional. A tool that needs another is refused.
     pub offered: ScopeSet,
+    /// Which scopes a challenge names.
+    pub scope_challenge: document::ScopeChallenge,
     /// Who may call.
     pub callers: Callers,
     /// Downstreams by name.
@@ -124,6 +130,21 @@ pub struct Tool {
     pub denial: Denial,
     /// Downstreams a permit for it names, each with the scopes asked there.
     pub downstreams: BTreeMap<EntryName, ScopeSet>,
+    /// What calls with certain arguments need besides.
+    pub conditions: Vec<Condition>,
+}
+
+/// What a call needs besides, where its expression is true. With neither scopes nor groups such a call is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// Name of the row.
+    pub name: EntryName,
+    /// The expression.
+    pub when: Expression,
+    /// Further scopes, all of them.
+    pub scopes: ScopeSet,
+    /// Groups of which the caller must be in one.
+    pub groups: BTreeSet<Group>,
 }
 
 /// One scope of the catalogue.
@@ -133,6 +154,8 @@ pub struct ScopeRule {
     pub groups: BTreeSet<Group>,
     /// Narrower scopes that holding this one presents as well.
     pub implies: ScopeSet,
+    /// How the caller must have logged in to use it.
+    pub assurance: Option<document::Assurance>,
 }
 
 /// Who may call.

@@ -1,30 +1,64 @@
-//! The sink of decision records: one JSON line each, in order, never sampled, never dropped.
+//! Decision records: one JSON line each, in order, chained, never sampled, never dropped.
 //!
-//! Records go through a bounded queue to a thread of their own. When the reader of the lines is slow the
-//! queue fills and requests wait; when the sink breaks, no further request is served, because it could
-//! not be recorded.
+//! Records go through a bounded queue to a thread of their own. When the reader of the lines is slow the queue fills and
+//! requests wait; while a file cannot be written no request is served, because it could not be recorded, until it can be
+//! written again; when standard output breaks, none is served any more. In strict mode a request goes on only when its
+//! intent is durable, and an answer only when its record is.
 
+mod chain;
+mod file;
+mod options;
+mod otlp;
+mod writer;
+
+use std::collections::VecDeque;
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc as std_mpsc;
 use std::thread;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use behalf_policy::record::{Direction, Record, SCHEMA};
+use behalf_policy::record::{CHAIN_SCHEMA, Direction, Kind, Mode, Record, SCHEMA};
 use tokio::sync::{mpsc, oneshot};
 
+use self::chain::Chain;
+use self::file::{FileSink, Found};
+pub use self::options::Options;
+pub use self::otlp::{ExportError, Exported, Exporter};
+use self::writer::{Item, Message, Sinks, Told, Writer};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 
-/// Records that may wait for the sink before requests do.
+/// Records that may wait for the writer before requests do.
 const QUEUE: usize = 1024;
+/// Lines that may wait to be exported; further ones are not exported.
+const EXPORT_QUEUE: usize = 4096;
 
-/// Why a record could not be handed over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+/// Why a record could not be handed over or written.
+#[derive(Debug, thiserror::Error)]
 pub enum AuditError {
-    /// The sink failed; nothing can be recorded any more.
+    /// Standard output failed; nothing can be recorded any more.
     #[error("the sink of decision records is broken")]
     Broken,
+    /// It cannot be written now; it may be later.
+    #[error("decision records cannot be written now")]
+    Unavailable,
+    /// There is nowhere to write to.
+    #[error("records go neither to standard output nor to a file")]
+    NoSink,
+    /// The file cannot be used.
+    #[error("the file of records {path} cannot be used")]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
     /// The operating system gave no random bytes or no thread.
     #[error("the sink of decision records could not be started")]
     Start,
@@ -40,15 +74,17 @@ impl std::fmt::Debug for Slot<'_> {
 }
 
 impl Slot<'_> {
-    /// Hands the record over.
-    pub fn write(self, record: Record) {
-        self.0.send(Message::Record(Box::new(record)));
+    /// Hands the record over. `request` ties it to its intent.
+    pub(crate) fn write(self, record: Box<Record>, request: Option<u64>) {
+        self.0.send(Message::Record(Item { record, request, done: None }));
     }
-}
 
-enum Message {
-    Record(Box<Record>),
-    Flush(oneshot::Sender<()>),
+    /// The same; what is given tells whether the record was written. One that was not is not kept.
+    pub(crate) fn write_now(self, record: Box<Record>, request: Option<u64>) -> oneshot::Receiver<bool> {
+        let (done, written) = oneshot::channel();
+        self.0.send(Message::Record(Item { record, request, done: Some(done) }));
+        written
+    }
 }
 
 /// A cheap clone writes to the same sink.
@@ -62,6 +98,22 @@ struct Inner {
     salt: [u8; 32],
     namespace: String,
     identity: String,
+    mode: Mode,
+    told: Arc<Told>,
+    requests: AtomicU64,
+}
+
+/// Tells when the last record is written.
+#[derive(Debug)]
+pub struct LastWritten(std_mpsc::Receiver<()>);
+
+impl LastWritten {
+    /// Waits until everybody who could hand over a record is gone and all they handed over was tried.
+    pub fn wait(&self, within: Duration) {
+        if matches!(self.0.recv_timeout(within), Err(std_mpsc::RecvTimeoutError::Timeout)) {
+            tracing::warn!("decision records were still being handed over at the end");
+        }
+    }
 }
 
 impl std::fmt::Debug for Audit {
@@ -70,8 +122,18 @@ impl std::fmt::Debug for Audit {
     }
 }
 
+/// A running writer and what belongs to it.
+pub struct Started {
+    /// Where records are handed over.
+    pub audit: Audit,
+    /// Tells when the last one is written.
+    pub last: LastWritten,
+    /// What is to be exported, if anything is.
+    pub export: Option<mpsc::Receiver<Exported>>,
+}
+
 impl Audit {
-    /// Starts the thread that writes to `sink`.
+    /// Starts the thread that writes to `sink` alone.
     ///
     /// # Errors
     /// When there are no random bytes for the boot id, or no thread.
@@ -82,34 +144,79 @@ impl Audit {
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Result<Self, AuditError> {
-        let (queue, receiver) = mpsc::channel(QUEUE);
-        let mut boot = [0_u8; 16];
+        let options = Options::default();
+        Ok(Self::with(&options, sink, namespace, identity, clock, metrics)?.audit)
+    }
+
+    /// Starts the thread that writes to what the options name; `stdout` stands for standard output.
+    ///
+    /// # Errors
+    /// When there is nowhere to write to, the file cannot be used, or there are no random bytes or no thread.
+    pub fn with(
+        options: &Options,
+        stdout: impl Write + Send + 'static,
+        namespace: &str,
+        identity: &str,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Result<Started, AuditError> {
+        let mut random = [0_u8; 16];
         let mut salt = [0_u8; 32];
-        aws_lc_rs::rand::fill(&mut boot).map_err(|_| AuditError::Start)?;
+        aws_lc_rs::rand::fill(&mut random).map_err(|_| AuditError::Start)?;
         aws_lc_rs::rand::fill(&mut salt).map_err(|_| AuditError::Start)?;
-        let counting = clock.clone();
-        thread::Builder::new()
-            .name("audit".to_owned())
-            .spawn(move || {
-                if let Err(error) = write(receiver, sink, &metrics, &counting) {
-                    tracing::error!(%error, "decision records can no longer be written");
-                }
-            })
-            .map_err(|_| AuditError::Start)?;
-        Ok(Self(Arc::new(Inner {
+        let boot = URL_SAFE_NO_PAD.encode(random);
+        let (mut file, mut found) = (None, Found::default());
+        if let Some(path) = &options.file {
+            let strict = options.mode == Mode::Strict;
+            let opened = FileSink::open(path, options.file_bytes, options.files, strict)
+                .map_err(|source| AuditError::File { path: path.clone(), source })?;
+            (file, found) = (Some(opened.0), opened.1);
+        } else if !options.stdout {
+            return Err(AuditError::NoSink);
+        }
+        let (exporting, export) = match options.otlp_url {
+            Some(_) => Some(mpsc::channel(EXPORT_QUEUE)).unzip(),
+            None => (None, None),
+        };
+        let stdout = options.stdout.then(|| Box::new(stdout) as Box<dyn Write + Send>);
+        let (queue, receiver) = mpsc::channel(QUEUE);
+        let told = Arc::new(Told::default());
+        let writer = Writer {
+            queue: receiver,
+            sinks: Sinks { file, stdout, otlp: exporting },
+            chain: Chain::new(namespace, identity, &boot, options.mode, found),
+            told: Arc::clone(&told),
+            clock: clock.clone(),
+            metrics,
+            kept: VecDeque::new(),
+            unrecorded: 0,
+            retry: None,
+        };
+        let last = spawn(writer)?;
+        let audit = Self(Arc::new(Inner {
             queue,
             clock,
-            boot: URL_SAFE_NO_PAD.encode(boot),
+            boot,
             salt,
             namespace: namespace.to_owned(),
             identity: identity.to_owned(),
-        })))
+            mode: options.mode,
+            told,
+            requests: AtomicU64::new(0),
+        }));
+        Ok(Started { audit, last, export })
     }
 
-    /// False when the sink broke; then nothing may be served.
+    /// False when records cannot be written; then nothing may be served.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        !self.0.queue.is_closed()
+        !self.0.queue.is_closed() && !self.0.told.failing.load(Ordering::SeqCst)
+    }
+
+    /// Whether a request waits for its intent, and an answer for its record.
+    #[must_use]
+    pub fn is_strict(&self) -> bool {
+        self.0.mode == Mode::Strict
     }
 
     /// The random name of this start of the sidecar, which every record carries.
@@ -118,14 +225,23 @@ impl Audit {
         &self.0.boot
     }
 
-    /// A record of now, to be completed. Its sequence is set when it is written.
+    /// Sequence and hash of the last line that was written; none before the first.
+    #[must_use]
+    pub fn head(&self) -> Option<(u64, String)> {
+        self.0.told.head()
+    }
+
+    /// A record of now, to be completed. Its place in the chain is set when it is written.
     #[must_use]
     pub fn blank(&self, direction: Direction, request_id: &str) -> Record {
         Record {
             schema: SCHEMA,
+            kind: None,
             time: self.0.clock.rfc3339(),
             sequence: 0,
             boot: self.0.boot.clone(),
+            previous: String::new(),
+            intent: None,
             namespace: self.0.namespace.clone(),
             identity: self.0.identity.clone(),
             direction,
@@ -137,10 +253,12 @@ impl Audit {
             status: 0,
             provider: None,
             subject: None,
+            actors: Vec::new(),
             client: None,
             method: None,
             tool: None,
             scopes_presented: Vec::new(),
+            scopes_required: Vec::new(),
             scopes_missing: Vec::new(),
             downstream: None,
             exchange: None,
@@ -150,6 +268,24 @@ impl Audit {
         }
     }
 
+    /// Writes that this request is about to leave, and waits until that is written. Gives what ties the outcome to it.
+    ///
+    /// # Errors
+    /// It could not be written: then nothing may leave.
+    pub(crate) async fn intend(&self, request: u64, record: &Record) -> Result<(), AuditError> {
+        let intent = Record { schema: CHAIN_SCHEMA, kind: Some(Kind::Intent), ..record.clone() };
+        match self.reserve().await?.write_now(Box::new(intent), Some(request)).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(AuditError::Unavailable),
+            Err(_) => Err(AuditError::Broken),
+        }
+    }
+
+    /// A number that no other request of this boot has.
+    pub(crate) fn next_request(&self) -> u64 {
+        self.0.requests.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// Hands a record over; waits while the queue is full.
     ///
     /// A caller that may be dropped while it waits takes a [`Slot`] first, so that its record is not lost.
@@ -157,14 +293,15 @@ impl Audit {
     /// # Errors
     /// When the sink is broken.
     pub async fn record(&self, record: Record) -> Result<(), AuditError> {
-        self.reserve().await?.write(record);
+        self.reserve().await?.write(Box::new(record), None);
         Ok(())
     }
 
     /// Hands a record over from where nothing can be waited for. While there is a place it is handed over before this
     /// returns, so that a [`Self::flush`] that follows writes it.
-    pub fn record_late(&self, record: Box<Record>) {
-        let message = match self.0.queue.try_send(Message::Record(record)) {
+    pub fn record_late(&self, record: Box<Record>, request: Option<u64>) {
+        let item = Item { record, request, done: None };
+        let message = match self.0.queue.try_send(Message::Record(item)) {
             Ok(()) => return,
             Err(mpsc::error::TrySendError::Full(message)) => message,
             Err(mpsc::error::TrySendError::Closed(_)) => {
@@ -190,51 +327,45 @@ impl Audit {
         self.0.queue.reserve().await.map(Slot).map_err(|_| AuditError::Broken)
     }
 
-    /// Waits until everything handed over so far is written.
+    /// Waits until everything handed over so far is written, or cannot be.
     pub async fn flush(&self) {
+        self.told(Message::Flush).await;
+    }
+
+    /// The same, after a line that says that every request was ended and recorded. Nothing may be handed over later.
+    pub async fn end(&self) {
+        self.told(Message::End).await;
+    }
+
+    async fn told(&self, message: impl FnOnce(oneshot::Sender<()>) -> Message) {
         let (done, written) = oneshot::channel();
-        if self.0.queue.send(Message::Flush(done)).await.is_ok() {
+        if self.0.queue.send(message(done)).await.is_ok() {
             // An error says that the sink broke, which its thread has logged.
             let _ = written.await;
         }
     }
 
-    /// A token id as it may be recorded: hashed with a salt of this boot, so that records of one boot can
-    /// be joined by it and nothing else can.
+    /// A token id as it may be recorded: hashed with the salt of the installation, so that records of all its pods can be
+    /// joined by it; without one with a salt of this boot.
     #[must_use]
-    pub fn hash_token_id(&self, token_id: &str) -> String {
-        let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &self.0.salt);
+    pub fn hash_token_id(&self, salt: Option<&str>, token_id: &str) -> String {
+        let salt = salt.map_or(self.0.salt.as_slice(), str::as_bytes);
+        let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, salt);
         let tag = aws_lc_rs::hmac::sign(&key, token_id.as_bytes());
         URL_SAFE_NO_PAD.encode(tag.as_ref().get(..16).unwrap_or_default())
     }
 }
 
-fn write(
-    mut queue: mpsc::Receiver<Message>,
-    sink: impl Write,
-    metrics: &Metrics,
-    clock: &Clock,
-) -> Result<(), std::io::Error> {
-    let mut sink = std::io::BufWriter::new(sink);
-    let mut sequence = 0_u64;
-    while let Some(message) = queue.blocking_recv() {
-        match message {
-            Message::Record(mut record) => {
-                sequence = sequence.saturating_add(1);
-                record.sequence = sequence;
-                serde_json::to_writer(&mut sink, &record)?;
-                sink.write_all(b"\n")?;
-                metrics.decided(&record, clock.now());
-            }
-            Message::Flush(done) => {
-                sink.flush()?;
-                // The asker may be gone.
-                let _ = done.send(());
-            }
+fn spawn(writer: Writer) -> Result<LastWritten, AuditError> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(|_| AuditError::Start)?;
+    let (ended, last) = std_mpsc::channel();
+    let written = move || {
+        if let Err(error) = runtime.block_on(writer.run()) {
+            tracing::error!(%error, "decision records can no longer be written");
         }
-        if queue.is_empty() {
-            sink.flush()?;
-        }
-    }
-    sink.flush()
+        drop(ended);
+    };
+    thread::Builder::new().name("audit".to_owned()).spawn(written).map_err(|_| AuditError::Start)?;
+    Ok(LastWritten(last))
 }

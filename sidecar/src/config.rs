@@ -9,6 +9,8 @@ use behalf_policy::probe::Probes;
 use behalf_policy::wire;
 use clap::Args;
 
+use crate::audit::Options;
+
 /// The arguments of `behalf-sidecar run`.
 #[derive(Debug, Clone, Args)]
 pub struct Config {
@@ -57,6 +59,9 @@ pub struct Config {
     /// Where metrics are served
     #[arg(long = "metrics-address", default_values_t = any(wire::METRICS_PORT))]
     pub metrics_addresses: Vec<SocketAddr>,
+    /// Where records go and what they are held to
+    #[command(flatten)]
+    pub records: Options,
     /// Seconds that open calls get to end after SIGTERM
     #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u64).range(0..=600))]
     pub drain_seconds: u64,

@@ -10,6 +10,8 @@ use behalf_sidecar::config::Config;
 use behalf_sidecar::{drain, redirect, telemetry};
 use clap::{Parser, Subcommand};
 
+/// How long the last records may take to be written.
+const LAST_RECORDS: Duration = Duration::from_secs(2);
 /// Exit code of a program that was called wrongly (`EX_USAGE`).
 const USAGE: u8 = 64;
 
@@ -58,7 +60,7 @@ fn main() -> ExitCode {
 fn run(config: Config) -> anyhow::Result<()> {
     telemetry::start(&config.log).context("--log")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let last = runtime.block_on(async {
         // No argument is a secret: keys are public, and credentials come as files.
         tracing::info!(?config, version = env!("CARGO_PKG_VERSION"), "starting");
         let deadline = Duration::from_secs(config.drain_seconds);
@@ -66,7 +68,11 @@ fn run(config: Config) -> anyhow::Result<()> {
         tracing::info!(addresses = ?app.addresses, "serving");
         drain::asked_to_end().await?;
         tracing::info!("draining");
-        app.drain(deadline).await;
-        Ok(())
-    })
+        let (_, last) = app.end(deadline).await;
+        anyhow::Ok(last)
+    })?;
+    // Calls that were still open end here, and leave their records.
+    drop(runtime);
+    last.wait(LAST_RECORDS);
+    Ok(())
 }

@@ -2,6 +2,7 @@
 //! never a name of a person, a tool, a path or an object.
 
 mod counts;
+mod records;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,6 +19,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+pub use records::RecordMetrics;
 
 /// What became of asking a provider for a downstream token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +85,8 @@ pub struct Metrics {
     inbound_seconds: Histogram,
     /// Inbound requests whose answer has not ended.
     pub open_requests: Gauge,
+    /// How the writing of records goes.
+    pub records: RecordMetrics,
 }
 
 impl fmt::Debug for Metrics {
@@ -145,6 +149,7 @@ impl Metrics {
         registry.register_with_unit("inbound_duration", help, Unit::Seconds, inbound_seconds.clone());
         let open_requests = Gauge::default();
         registry.register("open_requests", "Inbound requests in progress", open_requests.clone());
+        let records = RecordMetrics::register(&mut registry);
         Self {
             registry,
             decisions,
@@ -163,6 +168,7 @@ impl Metrics {
             challenges,
             inbound_seconds,
             open_requests,
+            records,
         }
     }
 

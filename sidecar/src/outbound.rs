@@ -122,6 +122,11 @@ impl Outbound {
             headers: head.headers,
             handle,
         };
+        let intended = match &pass {
+            Pass::Bare(reason) => recording.intend_as("WouldDeny", Some(reason)).await,
+            Pass::Attached(..) => recording.intend_as("Permit", None).await,
+        };
+        intended.map_err(|_| Refusal::NotRecorded)?;
         match pass {
             Pass::Bare(reason) => {
                 recording.decision("WouldDeny", Some(reason));
@@ -158,8 +163,7 @@ impl Outbound {
             Err(refusal) => return Err(refusal.into()),
         };
         recording.call(&call);
-        let operation = Operation::CallTool(call.tool.as_str());
-        match decide_downstream(&active.bundle, &call.caller, operation, name, now) {
+        match decide_downstream(&active.bundle, &call.caller, call.operation(), name, now) {
             Decision::Permit(permit) => {
                 let order = permit.order(name).ok_or(Refusal::Policy(Reason::DownstreamNotPermitted))?;
                 Ok(Pass::Attached(call, Box::new(order)))

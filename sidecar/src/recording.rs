@@ -1,9 +1,12 @@
 //! The one record of a request on either side, written whatever becomes of it.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use behalf_policy::bundle::{Bundle, Policy};
-use behalf_policy::claims::Caller;
+use behalf_policy::claims::{Actor, Caller};
 use behalf_policy::decision::Refusal;
-use behalf_policy::record::{Direction, Exchange, Record};
+use behalf_policy::record::{Direction, Exchange, Record, RecordedActor, bounded};
 use http::{HeaderMap, StatusCode};
 
 use crate::audit::{Audit, AuditError};
@@ -11,12 +14,18 @@ use crate::handles::OpenCall;
 
 /// Status of a request whose peer left before there was an answer; nobody sees it.
 const PEER_LEFT: u16 = 499;
+/// Reason of an answer that was withheld because it could not be recorded.
+const UNAVAILABLE: &str = "RecordsUnavailable";
 
 /// Fills a record as the request is judged. Dropped before [`Recording::finish`], it records that the peer
 /// left.
 pub(crate) struct Recording {
     audit: Audit,
     record: Option<Box<Record>>,
+    /// Ties the record to its intent.
+    request: Option<u64>,
+    /// Salt of the installation, for token ids.
+    salt: Option<Arc<str>>,
 }
 
 impl Recording {
@@ -32,7 +41,7 @@ impl Recording {
 
     fn new(audit: &Audit, direction: Direction, request_id: &str) -> Self {
         let record = audit.blank(direction, request_id);
-        Self { audit: audit.clone(), record: Some(Box::new(record)) }
+        Self { audit: audit.clone(), record: Some(Box::new(record)), request: None, salt: None }
     }
 
     fn with(&mut self, change: impl FnOnce(&mut Record)) {
@@ -47,6 +56,7 @@ impl Recording {
     }
 
     pub(crate) fn bundle(&mut self, bundle: &Bundle) {
+        self.salt.clone_from(&bundle.record_salt);
         self.with(|r| r.bundle_serial = Some(bundle.serial));
     }
 
@@ -60,16 +70,18 @@ impl Recording {
     /// An MCP method, or a verb as [`verb`] names it.
     pub(crate) fn method(&mut self, method: String, tool: Option<&str>) {
         self.with(|r| {
-            r.method = Some(method);
-            r.tool = tool.map(str::to_owned);
+            r.method = Some(bounded(&method));
+            r.tool = tool.map(bounded);
         });
     }
 
     pub(crate) fn caller(&mut self, caller: &Caller) {
-        let token_id = caller.token_id.as_deref().map(|id| self.audit.hash_token_id(id));
+        let token_id =
+            caller.token_id.as_deref().map(|id| self.audit.hash_token_id(self.salt.as_deref(), id));
         self.with(|r| {
             r.provider = Some(caller.provider.to_string());
             r.subject = Some(caller.subject.to_string());
+            r.actors = caller.actors.iter().map(actor).collect();
             r.client = caller.client.as_ref().map(ToString::to_string);
             r.scopes_presented = caller.scopes.iter().map(ToString::to_string).collect();
             r.token_id_hash = token_id;
@@ -106,6 +118,14 @@ impl Recording {
         self.with(|r| r.reason = Some(reason));
     }
 
+    /// What the operation needs: the scopes of every call, and those of the tool.
+    pub(crate) fn required(&mut self, policy: &Policy, tool: Option<&str>) {
+        let tool = tool.and_then(|name| policy.server.tools.get(name));
+        let scopes = policy.required.iter().chain(tool.iter().flat_map(|tool| &tool.scopes));
+        let scopes: BTreeSet<String> = scopes.map(ToString::to_string).collect();
+        self.with(|r| r.scopes_required = scopes.into_iter().collect());
+    }
+
     pub(crate) fn missing(&mut self, refusal: &Refusal) {
         self.with(|r| r.scopes_missing = refusal.missing.iter().map(ToString::to_string).collect());
     }
@@ -119,21 +139,61 @@ impl Recording {
                 record.decision = "Refuse";
                 record.reason = Some(reason);
                 record.status = status.as_u16();
-                audit.record_late(record);
+                audit.record_late(record, None);
             }
         }
     }
 
-    /// Hands the record over; the answer may go out afterwards.
+    /// In strict mode: the request is about to leave, as decided. To be awaited before any byte does.
+    pub(crate) async fn intend(&mut self) -> Result<(), AuditError> {
+        let decided = self.record.as_ref().map(|r| (r.decision, r.reason));
+        let (decision, reason) = decided.unwrap_or_default();
+        self.intend_as(decision, reason).await
+    }
+
+    /// The same before the record itself says so.
+    pub(crate) async fn intend_as(
+        &mut self,
+        decision: &'static str,
+        reason: Option<&'static str>,
+    ) -> Result<(), AuditError> {
+        if !self.audit.is_strict() {
+            return Ok(());
+        }
+        let Some(record) = &self.record else { return Ok(()) };
+        let intent = Record { decision, reason, ..Record::clone(record) };
+        // Known before it is written: whoever is dropped meanwhile still leaves its outcome.
+        let request = *self.request.insert(self.audit.next_request());
+        let intended = self.audit.intend(request, &intent).await;
+        if intended.is_err() {
+            self.decision("Refuse", Some(UNAVAILABLE));
+        }
+        intended
+    }
+
+    /// Hands the record over; the answer may go out afterwards. In strict mode it is written then; one that cannot be
+    /// says that its peer got [`StatusCode::SERVICE_UNAVAILABLE`] instead, and is written when there is room.
     pub(crate) async fn finish(mut self, status: StatusCode) -> Result<(), AuditError> {
         let audit = self.audit.clone();
         // Until there is a place in the queue the record stays here, where a drop still records it.
         let slot = audit.reserve().await?;
-        if let Some(mut record) = self.record.take() {
-            record.status = status.as_u16();
-            slot.write(*record);
+        let Some(mut record) = self.record.take() else { return Ok(()) };
+        record.status = status.as_u16();
+        if !audit.is_strict() {
+            slot.write(record, self.request);
+            return Ok(());
         }
-        Ok(())
+        let written = slot.write_now(record.clone(), self.request);
+        match written.await {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                record.reason = Some(UNAVAILABLE);
+                record.status = StatusCode::SERVICE_UNAVAILABLE.as_u16();
+                audit.record_late(record, self.request);
+                Err(AuditError::Unavailable)
+            }
+            Err(_) => Err(AuditError::Broken),
+        }
     }
 }
 
@@ -145,7 +205,7 @@ impl Drop for Recording {
             Direction::Inbound => "ClientClosed",
             Direction::Outbound => "ServerClosed",
         }));
-        self.audit.record_late(record);
+        self.audit.record_late(record, self.request);
     }
 }
 
@@ -162,6 +222,14 @@ pub(crate) fn verb(method: &http::Method) -> &'static str {
         "CONNECT" => "CONNECT",
         "TRACE" => "TRACE",
         _ => "other",
+    }
+}
+
+fn actor(actor: &Actor) -> RecordedActor {
+    RecordedActor {
+        subject: actor.subject.as_ref().map(ToString::to_string),
+        issuer: actor.issuer.as_ref().map(ToString::to_string),
+        client: actor.client.as_ref().map(ToString::to_string),
     }
 }
 

@@ -142,6 +142,7 @@ pub fn next_document(
         identity: name.to_owned(),
         serial: after_last.max(now_ms),
         feed: feed.cloned(),
+        record_salt: None,
         serve,
     })
 }

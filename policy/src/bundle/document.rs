@@ -27,6 +27,9 @@ pub struct Document {
     /// Where the operator is told and asked; none where there is no operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub feed: Option<FeedDocument>,
+    /// Salt of the installation for the ids of tokens in records. Whoever may read the bundle may read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record_salt: Option<String>,
     /// What to do with calls.
     pub serve: Serve,
 }
@@ -99,6 +102,9 @@ pub struct PolicyDocument {
     pub required_scopes: BTreeSet<Scope>,
     /// Further scopes the identity offers.
     pub optional_scopes: BTreeSet<Scope>,
+    /// Which scopes a challenge names.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub scope_challenge: ScopeChallenge,
     /// Who may call.
     pub callers: CallersDocument,
     /// The downstreams a permit may name.
@@ -216,6 +222,25 @@ pub struct ToolDocument {
     pub denial: Denial,
     /// Downstreams a permit names.
     pub downstreams: Vec<ToolDownstream>,
+    /// What calls with certain arguments need besides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<ConditionDocument>,
+}
+
+/// What a call needs besides, where an expression over its arguments is true.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConditionDocument {
+    /// Name of the row.
+    pub name: EntryName,
+    /// The expression; see [`crate::condition`].
+    pub when: String,
+    /// Further scopes, all of them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub scopes: BTreeSet<Scope>,
+    /// Groups of which the caller must be in one.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub groups: BTreeSet<Group>,
 }
 
 /// How a refused tool call is answered.
@@ -255,6 +280,31 @@ pub struct ScopeDocument {
     pub groups: BTreeSet<Group>,
     /// What it implies, directly.
     pub implies: BTreeSet<Scope>,
+    /// How the caller must have logged in to use it; anyhow, where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assurance: Option<Assurance>,
+}
+
+/// How a caller must have logged in (RFC 9470).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Assurance {
+    /// At most so many seconds ago.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<u32>,
+    /// In one of these ways, the preferred first; empty: in any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub acr_values: Vec<String>,
+}
+
+/// Which scopes a challenge names (A16).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum ScopeChallenge {
+    /// All of the refused operation: the client adds what it has (MCP 2026-07-28).
+    #[default]
+    Operation,
+    /// Those of the operation and those presented (MCP 2025-11-25), for clients that ask for what is named and nothing else.
+    Cumulative,
 }
 
 /// Who may call.

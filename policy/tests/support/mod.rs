@@ -33,7 +33,12 @@ pub fn name(text: &str) -> EntryName {
 }
 
 pub fn scope(name: &str, held_by: &[&str], implies: &[&str]) -> ScopeDocument {
-    ScopeDocument { name: Scope::new(name).unwrap(), groups: groups(held_by), implies: scopes(implies) }
+    ScopeDocument {
+        name: Scope::new(name).unwrap(),
+        groups: groups(held_by),
+        implies: scopes(implies),
+        assurance: None,
+    }
 }
 
 pub fn tool(tool: &str, needs: &[&str], denial: Denial, downstream: Option<&[&str]>) -> ToolDocument {
@@ -45,6 +50,7 @@ pub fn tool(tool: &str, needs: &[&str], denial: Denial, downstream: Option<&[&st
             .map(|s| ToolDownstream { name: name("payroll"), scopes: scopes(s) })
             .into_iter()
             .collect(),
+        conditions: Vec::new(),
     }
 }
 
@@ -102,6 +108,7 @@ pub fn policy_document() -> PolicyDocument {
         ],
         required_scopes: scopes(&["hr:read"]),
         optional_scopes: scopes(&["hr:leave:read", "hr:salary:read"]),
+        scope_challenge: behalf_policy::bundle::document::ScopeChallenge::default(),
         callers: CallersDocument {
             kinds: [CallerKind::User].into(),
             clients: Some([ClientId::new("agent-ui").unwrap()].into()),
@@ -127,6 +134,7 @@ pub fn document(policy: PolicyDocument) -> Document {
         identity: "hr-tools".to_owned(),
         serial: 1,
         feed: None,
+        record_salt: None,
         serve: Serve::Policy(Box::new(policy)),
     }
 }

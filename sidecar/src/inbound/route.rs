@@ -54,6 +54,7 @@ struct Proved {
 struct Terms<'a> {
     request_id: &'a str,
     grace: u32,
+    keep_arguments: bool,
     name: Option<CallName>,
 }
 
@@ -156,7 +157,7 @@ impl Inbound {
         // What authentication refuses is refused, or recorded and let through without any authority.
         let handle = match proved.and_then(|proved| checked.map(|_| proved)) {
             Err(denial) if policy.authentication == Stage::Audit => {
-                let operation = message.map_or(Operation::Protocol, |m| Operation::from(m.target()));
+                let operation = message.map_or(Operation::Protocol, Operation::from);
                 decide_unknown_caller(&active.bundle, operation).map_err(Denial::Policy)?;
                 recording.decision("WouldDeny", Some(denial.reason()));
                 None
@@ -164,7 +165,7 @@ impl Inbound {
             Err(denial) => return Err(denial),
             Ok(proved) => {
                 self.cancel(message, principal, session);
-                let operation = message.map_or(Operation::Protocol, |m| Operation::from(m.target()));
+                let operation = message.map_or(Operation::Protocol, Operation::from);
                 let (mut limited, shared) = (None, active.bundle.feed.is_some());
                 let decision = decide_metered(&active.bundle, &proved.caller, operation, now, |policy| {
                     let millis = self.clock.millis();
@@ -187,6 +188,7 @@ impl Inbound {
                         let terms = Terms {
                             request_id,
                             grace: policy.server.handle_grace,
+                            keep_arguments: has_conditions(policy, message),
                             name: id.map(|id| CallName::new(principal.as_bytes(), session, id)),
                         };
                         self.handle_for(&permit, proved, message, terms)?
@@ -248,6 +250,9 @@ impl Inbound {
             caller: proved.caller,
             token: proved.token,
             tool,
+            arguments: terms.keep_arguments.then(|| {
+                message.and_then(Message::arguments).unwrap_or("{}").to_owned()
+            }),
             request_id: terms.request_id.to_owned(),
             opened: self.clock.now(),
             grace: terms.grace,
@@ -264,6 +269,16 @@ struct Judged<'a> {
     prepared: &'a Prepared,
     parts: &'a Parts,
     message: Option<&'a Message>,
+}
+
+/// Whether the arguments of this call decide about it, now and at each use of its handle.
+fn has_conditions(policy: &Policy, message: Option<&Message>) -> bool {
+    match message.map(Message::target) {
+        Some(Target::ToolCall { name }) => {
+            policy.server.tools.get(name.as_str()).is_some_and(|tool| !tool.conditions.is_empty())
+        }
+        _ => false,
+    }
 }
 
 /// The one parse of a body.

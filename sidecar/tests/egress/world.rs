@@ -198,7 +198,9 @@ impl World {
     pub(crate) async fn records(&self) -> Vec<Value> {
         self.audit.flush().await;
         let bytes = self.lines.0.lock().unwrap().clone();
-        String::from_utf8(bytes).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect()
+        let text = String::from_utf8(bytes).unwrap();
+        let lines = text.lines().map(|l| serde_json::from_str::<Value>(l).unwrap());
+        lines.filter(|line| line["schema"] == behalf_policy::record::SCHEMA).collect()
     }
 
     pub(crate) async fn last(&self) -> Value {

@@ -76,8 +76,11 @@ async fn standard_output_holds_records_only_and_sigterm_ends_with_0() {
     assert!(kill.success());
     let output = child.wait_with_output().await.unwrap();
     assert_eq!(output.status.code(), Some(0));
-    let records = String::from_utf8(output.stdout).unwrap();
-    let record: serde_json::Value = serde_json::from_str(records.trim_end()).unwrap();
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<serde_json::Value> = lines.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let [start, record, end] = &lines[..] else { panic!("{lines:?}") };
+    assert_eq!((&start["kind"], &start["origin"]), (&"Start".into(), &"Unknown".into()));
+    assert_eq!(end["kind"], "End");
     assert_eq!(record["subject"], "alice");
     assert_eq!(record["decision"], "Permit");
 }

@@ -66,6 +66,7 @@ pub(crate) fn write(dir: &Path, objects: &Objects, port: u16, provider: &Provide
         identity: name.clone(),
         serial: u64::try_from(serial)?,
         feed: None,
+        record_salt: None,
         serve: Serve::Policy(policy),
     };
     let key = KeyPair::generate_for(&rcgen::PKCS_ED25519)?;

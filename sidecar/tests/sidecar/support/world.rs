@@ -7,9 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use behalf_policy::ids::Timestamp;
+use behalf_policy::record::{Options, SCHEMA, Source, verify};
 use behalf_sidecar::app::App;
 use behalf_sidecar::clock::ManualClock;
 use behalf_sidecar::config::{Config, ProbeTable};
+use behalf_sidecar::provider::http::sha256;
 use http::Response;
 use hyper::body::Incoming;
 use serde_json::Value;
@@ -182,7 +184,7 @@ impl World {
     fn lines(&self) -> Vec<Value> {
         let text = self.sink.text();
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        decisions(whole)
     }
 
     pub(crate) async fn last_record(&self) -> Value {
@@ -197,7 +199,10 @@ impl World {
         assert!(whole, "no call was open any more, and the drain did not end");
         let text = self.sink.text();
         assert!(!text.contains(".eyJ") && !text.contains("behalf_"), "a secret was recorded");
-        let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let bytes = text.as_bytes();
+        let verdict = verify(&[Source { name: "log", bytes }], &[], Options::default(), sha256);
+        assert!(verdict.holds() && verdict.chains.iter().all(|chain| chain.ended), "{verdict:?}");
+        let records = decisions(&text);
         assert_eq!(records.len(), sent, "one record for each request: {text}");
         for (at, record) in records.iter().enumerate() {
             assert_eq!(record["sequence"], at + 1);
@@ -209,6 +214,12 @@ impl World {
         std::fs::remove_dir_all(&self.dir).unwrap();
         records
     }
+}
+
+/// The decisions among the lines of a log.
+pub(crate) fn decisions(text: &str) -> Vec<Value> {
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.filter(|line| line["schema"] == SCHEMA).collect()
 }
 
 /// A directory of its own under the target directory.
@@ -238,6 +249,7 @@ pub(crate) fn config(operator: &Operator, bundle_dir: PathBuf) -> Config {
         egress_addresses: vec![any],
         probe_addresses: vec![any],
         metrics_addresses: vec![any],
+        records: behalf_sidecar::audit::Options::default(),
         drain_seconds: 20,
         allow_loopback_destinations: true,
         log: "info".to_owned(),

@@ -1,0 +1,242 @@
+//! Records as OTLP logs (OTLP/HTTP with JSON): a copy for those who collect logs that way, beside the sinks that count.
+//!
+//! Nothing waits for it. What cannot be delivered is given up and counted, and the sequence of the records tells the
+//! collector what it does not have. The body of each log record is the line as it was written, so that it can be verified.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use behalf_policy::record::Record;
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::metrics::Metrics;
+use crate::provider::http::{BoxError, HttpClient, HttpError, MAX_ANSWER, http_error, usable_url};
+
+/// Log records of one request.
+const BATCH: usize = 256;
+/// One request and its answer take no longer.
+const WITHIN: Duration = Duration::from_secs(10);
+/// A batch is tried so often.
+const ATTEMPTS: u32 = 6;
+/// The first pause after a failure; each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// The longest pause, also of those a collector asks for.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// A line on its way to a collector.
+#[derive(Debug)]
+pub struct Exported {
+    line: Vec<u8>,
+    millis: i64,
+    sequence: u64,
+    trace_id: Option<String>,
+    decision: &'static str,
+}
+
+impl Exported {
+    pub(super) fn new(record: &Record, line: Vec<u8>, millis: i64) -> Self {
+        Self {
+            line,
+            millis,
+            sequence: record.sequence,
+            trace_id: record.trace_id.clone(),
+            decision: record.decision,
+        }
+    }
+}
+
+/// The running export.
+#[derive(Debug)]
+pub struct Exporter {
+    task: JoinHandle<()>,
+    ending: oneshot::Sender<()>,
+}
+
+/// What a collector answered, as far as it matters.
+enum Answer {
+    Taken,
+    Rejected(u64),
+    Again(Option<Duration>),
+    Refused,
+}
+
+struct Loop {
+    http: HttpClient,
+    url: String,
+    ca: Option<String>,
+    resource: Value,
+    lines: mpsc::Receiver<Exported>,
+    metrics: Arc<Metrics>,
+}
+
+impl Exporter {
+    /// Sends what comes to `url` until it ends. `who`: namespace, identity and boot.
+    ///
+    /// # Errors
+    /// The URL is no https URL, or the file of authorities cannot be read.
+    pub fn start(
+        lines: mpsc::Receiver<Exported>,
+        url: &str,
+        ca_file: Option<&Path>,
+        who: [&str; 3],
+        http: HttpClient,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, ExportError> {
+        usable_url(url).ok_or(ExportError::Url)?;
+        let ca = ca_file.map(std::fs::read_to_string).transpose()?;
+        let names = ["k8s.namespace.name", "behalf.identity", "service.instance.id"];
+        let mut attributes: Vec<Value> = names
+            .iter()
+            .zip(who)
+            .map(|(name, value)| attribute(name, &json!({"stringValue": value})))
+            .collect();
+        attributes.push(attribute("service.name", &json!({"stringValue": "behalf-sidecar"})));
+        let resource = json!({"attributes": attributes});
+        let (ending, asked_to_end) = oneshot::channel();
+        let export = Loop { http, url: url.to_owned(), ca, resource, lines, metrics };
+        Ok(Self { task: tokio::spawn(export.run(asked_to_end)), ending })
+    }
+
+    /// Sends what is left and ends.
+    pub async fn end(self, within: Duration) {
+        let Self { mut task, ending } = self;
+        // An error says that it ended by itself.
+        let _ = ending.send(());
+        if timeout(within, &mut task).await.is_err() {
+            tracing::warn!("not all records were delivered as OTLP logs before the end");
+            task.abort();
+        }
+    }
+}
+
+/// Why there is no export.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// Not an https URL without user info and fragment.
+    #[error("--record-otlp-url is not usable")]
+    Url,
+    /// The file of authorities cannot be read.
+    #[error("--record-otlp-ca-file cannot be read")]
+    Ca(#[from] std::io::Error),
+}
+
+impl Loop {
+    async fn run(mut self, mut ending: oneshot::Receiver<()>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            let count = tokio::select! {
+                biased;
+                count = self.lines.recv_many(&mut batch, BATCH) => count,
+                _ = &mut ending => return,
+            };
+            if count == 0 {
+                return;
+            }
+            self.deliver(&batch).await;
+            batch.clear();
+        }
+    }
+
+    async fn deliver(&self, batch: &[Exported]) {
+        let lines = u64::try_from(batch.len()).unwrap_or(u64::MAX);
+        let Ok(body) = serde_json::to_vec(&request(&self.resource, batch)) else { return };
+        let body = Bytes::from(body);
+        let mut pause = FIRST_PAUSE;
+        for attempt in 1..=ATTEMPTS {
+            let asked = match self.post(body.clone()).await {
+                Ok(Answer::Taken) => return,
+                Ok(Answer::Rejected(rejected)) => {
+                    return self.metrics.records.not_exported(rejected.min(lines));
+                }
+                Ok(Answer::Refused) => break,
+                Ok(Answer::Again(asked)) => asked,
+                Err(error) => {
+                    tracing::debug!(reason = error.reason(), "records could not be sent as OTLP logs");
+                    None
+                }
+            };
+            if attempt < ATTEMPTS {
+                tokio::time::sleep(asked.unwrap_or(pause).min(LONGEST_PAUSE)).await;
+                pause = pause.saturating_mul(2);
+            }
+        }
+        tracing::warn!(lines, "records were not delivered as OTLP logs");
+        self.metrics.records.not_exported(lines);
+    }
+
+    async fn post(&self, body: Bytes) -> Result<Answer, HttpError> {
+        let request = Request::post(usable_url(&self.url).ok_or(HttpError::Url)?)
+            .header(ACCEPT, "application/json")
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(body).map_err(BoxError::from).boxed_unsync())
+            .map_err(|_| HttpError::Url)?;
+        let pool = self.http.pool("records", self.ca.as_deref())?;
+        let answered = async {
+            let response = pool.request(request).await.map_err(|error| http_error(&error))?;
+            let (head, body) = response.into_parts();
+            let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|_| HttpError::Transport)?;
+            Ok(match head.status {
+                status if status.is_success() => match rejected(&body.to_bytes()) {
+                    0 => Answer::Taken,
+                    lines => Answer::Rejected(lines),
+                },
+                // OTLP specification, "Retryable Response Codes".
+                StatusCode::TOO_MANY_REQUESTS
+                | StatusCode::BAD_GATEWAY
+                | StatusCode::SERVICE_UNAVAILABLE
+                | StatusCode::GATEWAY_TIMEOUT => {
+                    let asked = head.headers.get(RETRY_AFTER).and_then(|v| v.to_str().ok());
+                    Answer::Again(asked.and_then(|v| v.trim().parse().ok()).map(Duration::from_secs))
+                }
+                _ => Answer::Refused,
+            })
+        };
+        timeout(WITHIN, answered).await.map_err(|_| HttpError::Timeout)?
+    }
+}
+
+/// How many of the lines a collector did not take (`ExportLogsPartialSuccess`); JSON of protobuf writes it as text.
+fn rejected(answer: &[u8]) -> u64 {
+    let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
+    let lines = &answer["partialSuccess"]["rejectedLogRecords"];
+    lines.as_u64().or_else(|| lines.as_str()?.parse().ok()).unwrap_or_default()
+}
+
+fn attribute(key: &str, value: &Value) -> Value {
+    json!({"key": key, "value": value})
+}
+
+/// An `ExportLogsServiceRequest`.
+fn request(resource: &Value, batch: &[Exported]) -> Value {
+    let records: Vec<Value> = batch.iter().map(log_record).collect();
+    let scope = json!({"name": behalf_policy::record::SCHEMA, "version": env!("CARGO_PKG_VERSION")});
+    json!({"resourceLogs": [{"resource": resource, "scopeLogs": [{"scope": scope, "logRecords": records}]}]})
+}
+
+fn log_record(exported: &Exported) -> Value {
+    let nanos = i128::from(exported.millis).saturating_mul(1_000_000).to_string();
+    let refused = exported.decision == "Refuse";
+    let mut record = json!({
+        "timeUnixNano": nanos,
+        "observedTimeUnixNano": nanos,
+        "severityNumber": if refused { 13 } else { 9 },
+        "severityText": if refused { "WARN" } else { "INFO" },
+        "body": {"stringValue": String::from_utf8_lossy(&exported.line)},
+        "attributes": [
+            attribute("behalf.record.sequence", &json!({"intValue": exported.sequence.to_string()})),
+            attribute("behalf.record.decision", &json!({"stringValue": exported.decision})),
+        ],
+    });
+    if let Some(trace_id) = &exported.trace_id {
+        record["traceId"] = json!(trace_id);
+    }
+    record
+}

@@ -1,0 +1,234 @@
+//! The thread that writes records: batch by batch, whole or not at all.
+//!
+//! While the file cannot be written, nothing waits for it: intents are refused, records that somebody waits for are given
+//! back, and the others are kept for later as far as there is room; those for which there is none are counted.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use behalf_policy::record::{Kind, Record};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::chain::Chain;
+use super::file::FileSink;
+use super::otlp::Exported;
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+
+/// Lines that are written at once.
+const BATCH: usize = 256;
+/// Records that are kept while nothing can be written.
+const KEPT: usize = 1024;
+/// How often a file that cannot be written is tried again.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// What is handed to the thread.
+pub(super) enum Message {
+    /// A record or an intent.
+    Record(Item),
+    /// Tells when all that came before was tried.
+    Flush(oneshot::Sender<()>),
+    /// The same, after a line that says that this is the end.
+    End(oneshot::Sender<()>),
+}
+
+/// A record on its way.
+pub(super) struct Item {
+    pub(super) record: Box<Record>,
+    /// Ties an outcome to its intent.
+    pub(super) request: Option<u64>,
+    /// Gets true when the line is written (and durable in a file of strict mode), false when it could not be and will not.
+    pub(super) done: Option<oneshot::Sender<bool>>,
+}
+
+/// What the thread tells the others.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    pub(super) failing: AtomicBool,
+    head: Mutex<Option<(u64, String)>>,
+}
+
+impl Told {
+    pub(super) fn head(&self) -> Option<(u64, String)> {
+        self.head.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Where lines go.
+pub(super) struct Sinks {
+    pub(super) file: Option<FileSink>,
+    pub(super) stdout: Option<Box<dyn Write + Send>>,
+    pub(super) otlp: Option<mpsc::Sender<Exported>>,
+}
+
+pub(super) struct Writer {
+    pub(super) queue: mpsc::Receiver<Message>,
+    pub(super) sinks: Sinks,
+    pub(super) chain: Chain,
+    pub(super) told: Arc<Told>,
+    pub(super) clock: Clock,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) kept: VecDeque<Item>,
+    pub(super) unrecorded: u64,
+    pub(super) retry: Option<Instant>,
+}
+
+impl Writer {
+    /// Writes until nobody hands anything over any more.
+    ///
+    /// # Errors
+    /// Standard output is gone: what it got cannot be taken back, so nothing can be tried again.
+    pub(super) async fn run(mut self) -> io::Result<()> {
+        self.write(Vec::new(), false)?;
+        loop {
+            let first = match self.retry {
+                None => self.queue.recv().await,
+                Some(at) => match tokio::time::timeout_at(at, self.queue.recv()).await {
+                    Ok(first) => first,
+                    Err(_) => {
+                        self.write(Vec::new(), false)?;
+                        continue;
+                    }
+                },
+            };
+            let Some(first) = first else { break };
+            let (mut items, mut next) = (Vec::new(), Some(first));
+            let mut waiting = Vec::new();
+            let mut end = false;
+            while let Some(message) = next.take() {
+                match message {
+                    Message::Record(item) => items.push(item),
+                    Message::Flush(done) => waiting.push(done),
+                    Message::End(done) => {
+                        waiting.push(done);
+                        end = true;
+                    }
+                }
+                if items.len() < BATCH && !end {
+                    next = self.queue.try_recv().ok();
+                }
+            }
+            let due = self.retry.is_none_or(|at| at <= Instant::now());
+            if due || end || !waiting.is_empty() {
+                self.write(items, end)?;
+            } else {
+                self.put_off(items);
+            }
+            for done in waiting {
+                // The asker may be gone.
+                let _ = done.send(());
+            }
+        }
+        if self.retry.is_some() {
+            self.write(Vec::new(), false)?;
+        }
+        let lost = self.unrecorded.saturating_add(u64::try_from(self.kept.len()).unwrap_or(u64::MAX));
+        if lost > 0 {
+            tracing::error!(lost, "decision records could not be written before the end");
+        }
+        match &self.sinks.file {
+            Some(file) => file.sync(),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes what was kept and what is new, all or nothing.
+    fn write(&mut self, items: Vec<Item>, end: bool) -> io::Result<()> {
+        let kept = std::mem::take(&mut self.kept);
+        let held = kept.len();
+        let mut all: Vec<Item> = kept.into_iter().chain(items).collect();
+        if all.is_empty() && self.unrecorded == 0 && !end && !self.chain.is_new() {
+            self.recovered();
+            return Ok(());
+        }
+        let time = self.clock.rfc3339();
+        let mut draft = self.chain.draft(&time)?;
+        let mut lines = Vec::with_capacity(all.len());
+        for (at, item) in all.iter_mut().enumerate() {
+            if at == held && self.unrecorded > 0 {
+                draft.mark(Kind::Unrecorded, &time, Some(self.unrecorded))?;
+            }
+            lines.push(draft.record(&mut item.record, item.request)?);
+        }
+        if self.unrecorded > 0 && all.len() == held {
+            draft.mark(Kind::Unrecorded, &time, Some(self.unrecorded))?;
+        }
+        if end {
+            draft.mark(Kind::End, &time, None)?;
+        }
+        let (bytes, written) = draft.finish();
+        if let Some(file) = &mut self.sinks.file
+            && let Err(error) = file.append(&bytes)
+        {
+            self.failed(&error);
+            let new = all.split_off(held);
+            self.kept = all.into();
+            self.put_off(new);
+            return Ok(());
+        }
+        if let Some(stdout) = &mut self.sinks.stdout {
+            stdout.write_all(&bytes)?;
+            stdout.flush()?;
+        }
+        self.chain.commit(written);
+        *self.told.head.lock().unwrap_or_else(PoisonError::into_inner) = self.chain.head();
+        self.unrecorded = 0;
+        self.recovered();
+        for (item, line) in all.into_iter().zip(lines) {
+            self.wrote(item, line);
+        }
+        Ok(())
+    }
+
+    fn wrote(&self, item: Item, line: Vec<u8>) {
+        if item.record.kind.is_none() {
+            self.metrics.decided(&item.record, self.clock.now());
+        }
+        if let Some(otlp) = &self.sinks.otlp
+            && otlp.try_send(Exported::new(&item.record, line, self.clock.millis())).is_err()
+        {
+            self.metrics.records.not_exported(1);
+        }
+        if let Some(done) = item.done {
+            // The asker may be gone.
+            let _ = done.send(true);
+        }
+    }
+
+    /// What cannot be written now.
+    fn put_off(&mut self, items: Vec<Item>) {
+        for mut item in items {
+            let given_back = item.done.take().is_some_and(|done| done.send(false).is_ok());
+            if given_back || item.record.kind == Some(Kind::Intent) {
+                continue;
+            }
+            if self.kept.len() < KEPT {
+                self.kept.push_back(item);
+            } else {
+                self.unrecorded = self.unrecorded.saturating_add(1);
+                self.metrics.records.unrecorded();
+            }
+        }
+    }
+
+    fn failed(&mut self, error: &io::Error) {
+        self.retry = Some(Instant::now() + RETRY);
+        if !self.told.failing.swap(true, Ordering::SeqCst) {
+            tracing::error!(%error, "decision records cannot be written; requests are refused until they can");
+        }
+        self.metrics.records.failing(true);
+    }
+
+    fn recovered(&mut self) {
+        self.retry = None;
+        if self.told.failing.swap(false, Ordering::SeqCst) {
+            tracing::info!("decision records can be written again");
+        }
+        self.metrics.records.failing(false);
+    }
+}
