@@ -23,4 +23,7 @@ mod laws;
 mod ledger;
 mod programmed;
 mod random;
+mod rate;
+mod shares;
 mod status;
+mod tool_sets;
