@@ -222,10 +222,20 @@ pub fn check_claims(
     })
 }
 
+/// `exp`, without the skew.
+pub(crate) fn expiry(claims: &Map<String, Value>) -> Result<Timestamp, TokenRefusal> {
+    read::numeric_date(claims, "exp")?.map(Timestamp).ok_or(TokenRefusal::BadClaim)
+}
+
+/// `iat`.
+pub(crate) fn issued_at(claims: &Map<String, Value>) -> Result<Option<Timestamp>, TokenRefusal> {
+    Ok(read::numeric_date(claims, "iat")?.map(Timestamp))
+}
+
 /// One rule for the three times (A12): the skew is what the provider's clock may differ by, so a token begins that much
 /// earlier and ends that much later than it says.
 fn check_times(claims: &Map<String, Value>, skew: u32, now: Timestamp) -> Result<Timestamp, TokenRefusal> {
-    let expires = Timestamp(read::numeric_date(claims, "exp")?.ok_or(TokenRefusal::BadClaim)?).plus(skew);
+    let expires = expiry(claims)?.plus(skew);
     if now >= expires {
         return Err(TokenRefusal::Expired);
     }
@@ -233,7 +243,7 @@ fn check_times(claims: &Map<String, Value>, skew: u32, now: Timestamp) -> Result
     if read::numeric_date(claims, "nbf")?.is_some_and(|nbf| nbf > ahead.0) {
         return Err(TokenRefusal::NotYetValid);
     }
-    if read::numeric_date(claims, "iat")?.is_some_and(|iat| iat > ahead.0.saturating_add(FAR_FUTURE)) {
+    if issued_at(claims)?.is_some_and(|iat| iat.0 > ahead.0.saturating_add(FAR_FUTURE)) {
         return Err(TokenRefusal::NotYetValid);
     }
     Ok(expires)

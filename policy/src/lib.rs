@@ -18,6 +18,7 @@ pub mod envelope;
 pub mod feed;
 pub mod framing;
 pub mod ids;
+pub mod introspection;
 pub mod listing;
 pub mod pattern;
 pub mod probe;

@@ -20,14 +20,23 @@ pub struct Actor {
 }
 
 impl Actor {
+    /// The name it is known by: its client id, else its subject.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match (&self.client, &self.subject) {
+            (Some(client), _) => client.as_str(),
+            (None, Some(subject)) => subject.as_str(),
+            (None, None) => "",
+        }
+    }
+
     /// The name to compare with a list of clients; none when it is a name of another issuer than `issuer`.
     #[must_use]
     pub fn name_at(&self, issuer: &Issuer) -> Option<&str> {
         if self.issuer.as_ref().is_some_and(|own| own != issuer) {
             return None;
         }
-        let client = self.client.as_ref().map(ClientId::as_str);
-        client.or_else(|| self.subject.as_ref().map(Subject::as_str))
+        Some(self.as_str())
     }
 }
 
