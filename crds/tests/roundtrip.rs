@@ -199,8 +199,23 @@ fn identity() -> impl Strategy<Value = AgentIdentity> {
     });
     let stage = || select(vec![Stage::Audit, Stage::Enforce]);
     let env = option::of("[A-Z_][A-Z0-9_]{0,10}");
-    (label(), "a[a-c]{1,8}", server, callers, scopes, option::of((label(), env)), stage(), stage()).prop_map(
-        |(name, service_account_name, server, callers, scopes, downstream, stage, authentication)| {
+    let per =
+        select(vec![RateLimitPer::Identity, RateLimitPer::Agent, RateLimitPer::Subject, RateLimitPer::Tool]);
+    let rate_limits =
+        option::of((label(), per, 1_i64..=1_000_000, 1_u32..=86_400, "[!-~]{1,20}")).prop_map(|it| {
+            let limit = it.map(|(name, per, requests, seconds, tool)| RateLimit {
+                name,
+                per,
+                requests,
+                period: Duration::from_secs(seconds),
+                tools: vec![tool],
+            });
+            limit.into_iter().collect::<Vec<_>>()
+        });
+    let rest = (option::of((label(), env)), rate_limits);
+    (label(), "a[a-c]{1,8}", server, callers, scopes, rest, stage(), stage()).prop_map(
+        |(name, service_account_name, server, callers, scopes, rest, stage, authentication)| {
+            let (downstream, rate_limits) = rest;
             let provider = ProviderClient {
                 name: "corp".to_owned(),
                 client: Client {

@@ -6,9 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{ClientAuthenticationType, NameRef, bounds};
 
+mod rate_limit;
 mod server;
 mod status;
 
+pub use rate_limit::*;
 pub use server::*;
 pub use status::*;
 
@@ -81,6 +83,10 @@ pub struct AgentIdentitySpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "bounds::named::<Downstream, 0, 16>")]
     pub downstreams: Vec<Downstream>,
+    /// How many calls are let through. A call has to be within each of these limits that counts it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "bounds::named::<RateLimit, 0, 16>")]
+    pub rate_limits: Vec<RateLimit>,
     /// How far refusals go.
     #[serde(default)]
     pub rollout: Rollout,
@@ -105,6 +111,10 @@ pub struct ProviderClient {
     pub name: String,
     /// The client.
     pub client: Client,
+    /// Audiences of callers' tokens that are taken beside the server's URL. The provider must allow each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "bounds::texts::<bounds::Identifier, 0, 4>")]
+    pub audiences: Vec<String>,
 }
 
 /// A client at a provider.
@@ -122,7 +132,7 @@ pub struct Client {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClientAuthentication {
-    /// ServiceAccountToken: the pod's projected service-account token. The provider must allow it.
+    /// ServiceAccountToken: the pod's projected service-account token. None: not at all. The provider must allow it.
     #[serde(rename = "type")]
     pub type_: ClientAuthenticationType,
 }
@@ -165,7 +175,8 @@ pub enum CallerKind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Actors {
-    /// Client ids that may hold the caller's token or stand in its actor chain. None, if empty.
+    /// Client ids that may hold the caller's token, and act for the caller now (the outermost act claim); the actors inside
+    /// that one are recorded and decide nothing. A service account or a SPIFFE identity is its own client. None, if empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "bounds::texts::<bounds::Identifier, 0, 32>")]
     pub allowed: Vec<String>,
@@ -193,6 +204,20 @@ pub struct Scopes {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "bounds::texts::<bounds::Scope, 0, 64>")]
     pub optional: Vec<String>,
+    /// Which scopes a caller is told who lacks some. Operation: all that the refused call needs; Cumulative: also those
+    /// that the token has, for clients that ask for exactly what they are told (MCP 2025-11-25).
+    #[serde(default)]
+    pub challenge: ScopeChallenge,
+}
+
+/// Which scopes a challenge names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ScopeChallenge {
+    /// Those of the refused call.
+    #[default]
+    Operation,
+    /// Those of the refused call and those presented.
+    Cumulative,
 }
 
 /// A downstream that a server uses.

@@ -7,6 +7,7 @@ mod allowed;
 mod document;
 mod narrow;
 mod own;
+mod rate;
 mod resolve;
 
 use behalf_crds::v1alpha1::{AcceptedReason, AgentIdentity, ResolvedRefsReason};

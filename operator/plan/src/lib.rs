@@ -17,6 +17,7 @@ mod net;
 mod pem;
 pub mod provider;
 pub mod reports;
+pub mod shares;
 
 pub use catalog::catalog_status;
 pub use conditions::{ConditionIntent, EventIntent, EventKind, events};
@@ -27,3 +28,4 @@ pub use identity::{BundleIntent, Desired, identity, identity_status, next_docume
 pub use inject::{Injection, Plan, Refusal, RefusalReason, SkipReason, Warning, plan_injection};
 pub use provider::provider_status;
 pub use reports::{Ledger, Reports, Told};
+pub use shares::Shares;

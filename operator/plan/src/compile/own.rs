@@ -56,6 +56,7 @@ fn names_once(case: &Case<'_>) -> Option<Problem> {
     let lists = [
         ("spec.identityProviders", spec.identity_providers.iter().map(|entry| entry.name.as_str()).collect()),
         ("spec.downstreams", spec.downstreams.iter().map(|entry| entry.name.as_str()).collect()),
+        ("spec.rateLimits", spec.rate_limits.iter().map(|entry| entry.name.as_str()).collect()),
     ];
     lists.into_iter().find_map(|(at, names)| doubled(names).map(|name| twice(at, &name)))
 }

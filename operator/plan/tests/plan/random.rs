@@ -91,6 +91,19 @@ prop_compose! {
     }
 }
 
+/// Limits of few names, so that two identities have the same ones.
+fn rate_limits() -> impl Strategy<Value = Vec<Value>> {
+    let limit = |name: &'static str| {
+        let per = proptest::sample::select(vec!["Identity", "Agent", "Subject", "Tool"]);
+        let (requests, period) = (1..=4_u32, proptest::sample::select(vec!["1s", "10s"]));
+        let limit = (per, requests, period, some(&TOOLS, 1));
+        proptest::option::of(limit.prop_map(move |(per, requests, period, tools)| {
+            json!({"name": name, "per": per, "requests": requests, "period": period, "tools": tools})
+        }))
+    };
+    (limit("a"), limit("b")).prop_map(|(a, b)| a.into_iter().chain(b).collect())
+}
+
 prop_compose! {
     pub(crate) fn identity()(
         (required, optional) in (some(&SCOPES, 1), some(&SCOPES, 5)),
@@ -99,6 +112,7 @@ prop_compose! {
         actors in proptest::option::of((some(&CLIENTS, 2), 0_i64..3)),
         enforce in any::<bool>(),
         suspended in proptest::bool::weighted(0.05),
+        limits in rate_limits(),
         second_provider in any::<bool>(),
         by_second in any::<bool>(),
         flaw in 0..40_u32,
@@ -115,6 +129,7 @@ prop_compose! {
             None => json!({"kinds": kinds}),
             Some((allowed, depth)) => json!({"kinds": kinds, "actors": {"allowed": allowed, "maxDepth": depth}}),
         };
+        spec["rateLimits"] = limits.into_iter().collect();
         spec["rollout"] = json!({"stage": if enforce { "Enforce" } else { "Audit" }});
         spec["state"] = json!(if suspended { "Suspended" } else { "Active" });
         let mut clients = spec["identityProviders"].as_array().cloned().unwrap_or_default();
