@@ -17,7 +17,7 @@ use cel::parser::Expression as Node;
 
 pub use self::check::ConditionError;
 use crate::claims::Caller;
-use crate::envelope::folded;
+use crate::envelope::{PROTOTYPE, folded};
 
 /// No expression is longer than this many bytes.
 pub const MAX_EXPRESSION: usize = 1024;
@@ -108,6 +108,7 @@ impl Expression {
             return false;
         }
         let cut = name.split_once('\0').map(|(before, _)| before);
-        [Some(name), cut].into_iter().flatten().any(|name| self.folded.contains(&folded(name)))
+        name == PROTOTYPE
+            || [Some(name), cut].into_iter().flatten().any(|name| self.folded.contains(&folded(name)))
     }
 }

@@ -19,5 +19,5 @@ pub use json::Limits;
 pub use media::{MediaView, check_media};
 pub(crate) use message::read_id;
 pub use message::{Era, Kind, Message, SUPPORTED_VERSIONS};
-pub(crate) use names::folded;
+pub(crate) use names::{PROTOTYPE, folded};
 pub use target::{CompletionRef, ListKind, Target};

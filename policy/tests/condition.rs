@@ -89,6 +89,8 @@ fn d20_cve_2026_27896_a_member_that_a_server_may_take_for_the_judged_one_is_refu
         "em_ployee",
         "em-ployee",
         "ｅmployee",
+        "__proto__",
+        "__proto__",
     ];
     for spelling in spellings {
         let arguments = format!(r#"{{"employee":"alice","{spelling}":"bob"}}"#);

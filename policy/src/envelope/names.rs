@@ -38,6 +38,10 @@ const RESERVED_META: &[&str] = &[
     "io.modelcontextprotocol/clientInfo",
 ];
 
+/// Copied by assignment, as many a library copies what was parsed, it becomes the prototype of the copy, and its members
+/// are read as the copy's own.
+pub(crate) const PROTOTYPE: &str = "__proto__";
+
 /// Whether a member of the envelope, of `params` or of an object directly in it looks like a
 /// reserved one without being it.
 pub(super) fn has_look_alike(members: &[Member<'_>]) -> bool {
@@ -54,7 +58,7 @@ fn any_like(members: &[Member<'_>], reserved: &[&str], folded: impl Fn(&str) -> 
     let names: Vec<String> = reserved.iter().map(|name| folded(name)).collect();
     members.iter().map(|m| m.key.as_ref()).filter(|key| !reserved.contains(key)).any(|key| {
         let cut = key.split_once('\0').map(|(before, _)| before);
-        [Some(key), cut].into_iter().flatten().any(|key| names.contains(&folded(key)))
+        key == PROTOTYPE || [Some(key), cut].into_iter().flatten().any(|key| names.contains(&folded(key)))
     })
 }
 

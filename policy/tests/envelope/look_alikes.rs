@@ -126,3 +126,20 @@ fn d20_look_alikes_are_the_callers_own_business_deeper_down() {
     let answer = r#"{"jsonrpc":"2.0","id":1,"result":{"Name":1,"name":2,"RESULT":3}}"#;
     assert_eq!(legacy(answer).unwrap().target(), &Target::Response);
 }
+
+/// Found by the differential test: a server in JavaScript that copies what it parsed by assignment read arguments from
+/// the prototype that nobody had judged.
+#[test]
+fn d20_a_member_that_becomes_the_prototype_is_refused() {
+    for key in ["__proto__", r"\u005f_proto__", r"__\u0070roto__"] {
+        let in_params = call(&format!(r#","{key}":{{"arguments":{{"employee":"bob"}}}}"#));
+        assert_eq!(reason(&in_params), EnvelopeReason::LookAlikeMember, "{key}");
+        let in_meta = call(&format!(r#","_meta":{{"{key}":{{}}}}"#));
+        assert_eq!(reason(&in_meta), EnvelopeReason::LookAlikeMember, "{key}");
+    }
+    let reference = r#"{"ref":{"type":"ref/prompt","name":"a","__proto__":{"uri":"b"}}}"#;
+    assert_eq!(refused("completion/complete", reference), EnvelopeReason::LookAlikeMember);
+    for plain in ["proto", "constructor", "prototype", "__proto"] {
+        assert!(legacy(&call(&format!(r#","{plain}":1"#))).is_ok(), "{plain}");
+    }
+}
