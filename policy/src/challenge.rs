@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::bundle::document::Assurance;
 use crate::bundle::{Policy, Server};
 use crate::ids::{ScopeSet, join_scopes};
 
@@ -49,6 +50,21 @@ pub fn unauthorized(policy: &Policy, error: Option<&str>) -> String {
 #[must_use]
 pub fn insufficient_scope(policy: &Policy, scopes: &ScopeSet) -> String {
     bearer(&policy.server, Some("insufficient_scope"), scopes, Some("the operation needs further scopes"))
+}
+
+/// The challenge of a 401 to a caller that has to log in again, or better (A17, RFC 9470 §3).
+#[must_use]
+pub fn insufficient_user_authentication(policy: &Policy, log_in: &Assurance) -> String {
+    let error = "insufficient_user_authentication";
+    let mut challenge =
+        bearer(&policy.server, Some(error), &ScopeSet::new(), Some("the operation needs another login"));
+    if !log_in.acr_values.is_empty() {
+        challenge = format!("{challenge}, acr_values=\"{}\"", quote(&log_in.acr_values.join(" ")));
+    }
+    if let Some(max_age) = log_in.max_age {
+        challenge = format!("{challenge}, max_age=\"{max_age}\"");
+    }
+    challenge
 }
 
 /// The challenge of a 400 `invalid_request` (A6, A18).

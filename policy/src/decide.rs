@@ -1,16 +1,19 @@
 //! The decision: a pure, total function of bundle, request and time.
 
+use crate::bundle::document::{Assurance, ScopeChallenge};
 use crate::bundle::{Bundle, HttpMethod, Policy, Protocol, ScopeRule, Stage, State, Tool};
 use crate::claims::Caller;
 use crate::decision::{Decision, Permit, Reason, Refusal};
-use crate::envelope::{CompletionRef, ListKind, Target};
+use crate::envelope::{CompletionRef, ListKind, Message, Target};
 use crate::ids::{EntryName, ScopeSet, Timestamp};
 
 /// What a verified caller asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation<'a> {
-    /// `tools/call` of a tool by its exact name.
+    /// A tool by its exact name, whatever the arguments: seeing it in a list. A call of one with conditions is refused.
     CallTool(&'a str),
+    /// `tools/call` of a tool by its exact name, with the JSON text of its arguments, if it has any.
+    CallWith(&'a str, Option<&'a str>),
     /// `prompts/get` of a prompt by its exact name, or completing its arguments.
     GetPrompt(&'a str),
     /// `resources/read` of a URI.
@@ -34,12 +37,13 @@ impl<'a> From<&'a Target> for Operation<'a> {
             Target::GetPrompt { name } | Target::Complete { reference: CompletionRef::Prompt(name) } => {
                 Self::GetPrompt(name)
             }
-            Target::ReadResource { uri } => Self::ReadResource(uri),
             // No URI holds a brace (RFC 3986 §2).
             Target::Complete { reference: CompletionRef::Resource(uri) } if uri.contains('{') => {
                 Self::UseTemplate(uri)
             }
-            Target::Complete { reference: CompletionRef::Resource(uri) } => Self::ReadResource(uri),
+            Target::ReadResource { uri } | Target::Complete { reference: CompletionRef::Resource(uri) } => {
+                Self::ReadResource(uri)
+            }
             // Whose the tasks are is not for policy to know.
             Target::Subscribe { uris, tasks } if tasks.is_empty() => Self::Subscribe(uris),
             Target::Initialize
@@ -50,6 +54,15 @@ impl<'a> From<&'a Target> for Operation<'a> {
             | Target::ClientNotification(_)
             | Target::Response => Self::Protocol,
             Target::Subscribe { .. } | Target::Task { .. } | Target::Other(_) => Self::Other,
+        }
+    }
+}
+
+impl<'a> From<&'a Message> for Operation<'a> {
+    fn from(message: &'a Message) -> Self {
+        match message.target() {
+            Target::ToolCall { name } => Self::CallWith(name, message.arguments()),
+            target => Self::from(target),
         }
     }
 }
@@ -66,9 +79,10 @@ impl<'a> Operation<'a> {
         }
     }
 
-    fn tool(self) -> Option<&'a str> {
+    /// The tool, if it is one that is called or seen.
+    pub(crate) fn tool(self) -> Option<&'a str> {
         match self {
-            Self::CallTool(name) => Some(name),
+            Self::CallTool(name) | Self::CallWith(name, _) => Some(name),
             _ => None,
         }
     }
@@ -104,8 +118,12 @@ pub fn decide_metered(
     if now >= caller.expires {
         return Decision::Refuse(plain(Reason::SubjectExpired));
     }
-    let judged =
-        if meter(policy) { judge(policy, caller, operation) } else { Err(plain(Reason::RateLimited)) };
+    let judged = if meter(policy) {
+        judge(policy, caller, operation)
+            .and_then(|judged| check_login(policy, caller, &judged, now).map(|()| judged.permit))
+    } else {
+        Err(plain(Reason::RateLimited))
+    };
     match judged {
         Ok(permit) => Decision::Permit(permit),
         Err(refusal) if policy.stage == Stage::Audit => Decision::WouldDeny(refusal),
@@ -144,6 +162,8 @@ pub fn shows(policy: &Policy, caller: &Caller, operation: Operation<'_>) -> bool
     }
     match judge(policy, caller, operation) {
         Ok(_) => true,
+        // Which arguments a call will have is not known yet.
+        Err(refusal) if refusal.reason == Reason::ArgumentsNotJudged => true,
         Err(refusal) => refusal.reason == Reason::InsufficientScope && refusal.explain,
     }
 }
@@ -187,7 +207,17 @@ pub fn decide_downstream(
     }
 }
 
-fn judge(policy: &Policy, caller: &Caller, operation: Operation<'_>) -> Result<Permit, Refusal> {
+/// What may be done, and with which scopes it is done.
+struct Judged {
+    permit: Permit,
+    needed: ScopeSet,
+    /// How it is refused, should its caller not have logged in well enough.
+    refused: Refusal,
+}
+
+fn judge(policy: &Policy, caller: &Caller, operation: Operation<'_>) -> Result<Judged, Refusal> {
+    let insufficient = plain(Reason::AuthenticationInsufficient);
+    let plainly = |needed| Judged { permit: Permit::new(caller), needed, refused: insufficient.clone() };
     admit_caller(policy, caller)?;
     let server = &policy.server;
     // What speaks another protocol has no such things.
@@ -200,9 +230,12 @@ fn judge(policy: &Policy, caller: &Caller, operation: Operation<'_>) -> Result<P
         return Err(plain(Reason::MethodNotAllowed));
     }
     let (row, unknown) = match operation {
-        Operation::Protocol => return Ok(Permit::new(caller)),
+        // No scope is used: nothing is asked of the login.
+        Operation::Protocol => return Ok(plainly(ScopeSet::new())),
         Operation::Other => return Err(plain(Reason::MethodNotAllowed)),
-        Operation::CallTool(name) => (server.tools.get(name), Reason::ToolUnknown),
+        Operation::CallTool(name) | Operation::CallWith(name, _) => {
+            (server.tools.get(name), Reason::ToolUnknown)
+        }
         Operation::GetPrompt(name) => (server.prompts.get(name), Reason::PromptUnknown),
         Operation::ReadResource(uri) => (server.resource(uri).map(|row| &row.needs), Reason::ResourceUnknown),
         Operation::UseTemplate(uri) => {
@@ -215,12 +248,19 @@ fn judge(policy: &Policy, caller: &Caller, operation: Operation<'_>) -> Result<P
             let rows: Option<Vec<&Tool>> =
                 uris.iter().map(|uri| server.resource(uri).map(|row| &row.needs)).collect();
             let rows = rows.ok_or_else(|| hidden(Reason::ResourceUnknown))?;
-            check_scopes(policy, caller, &rows, Reason::ResourceUnknown)?;
-            return Ok(Permit::new(caller));
+            let none = ScopeSet::new();
+            let needed = check_scopes(policy, caller, &rows, &none, Reason::ResourceUnknown)?;
+            return Ok(plainly(needed));
         }
     };
     let row = row.ok_or_else(|| hidden(unknown))?;
-    check_scopes(policy, caller, &[row], unknown)?;
+    let besides = check_arguments(caller, row, operation, unknown)?;
+    let needed = check_scopes(policy, caller, &[row], &besides.scopes, unknown)?;
+    // Said last, so that a list shows such a tool to exactly those who have its scopes.
+    if besides.unknown_arguments {
+        let explain = row.denial.explains();
+        return Err(Refusal { explain, hidden_as: unknown, ..plain(Reason::ArgumentsNotJudged) });
+    }
     let mut permit = Permit::new(caller);
     for (name, scopes) in &row.downstreams {
         // Load has resolved these; a missing one is no downstream, never another.
@@ -232,7 +272,8 @@ fn judge(policy: &Policy, caller: &Caller, operation: Operation<'_>) -> Result<P
         }
         permit.grant(name, downstream, scopes, provider.max_token_lifetime);
     }
-    Ok(permit)
+    let refused = Refusal { explain: row.denial.explains(), hidden_as: unknown, ..insufficient };
+    Ok(Judged { permit, needed, refused })
 }
 
 fn admit_caller(policy: &Policy, caller: &Caller) -> Result<(), Refusal> {
@@ -260,20 +301,27 @@ fn admit_caller(policy: &Policy, caller: &Caller) -> Result<(), Refusal> {
 }
 
 /// All rows of one operation at once: what is missing is asked for in one challenge (A16).
-fn check_scopes(policy: &Policy, caller: &Caller, rows: &[&Tool], unknown: Reason) -> Result<(), Refusal> {
+fn check_scopes(
+    policy: &Policy,
+    caller: &Caller,
+    rows: &[&Tool],
+    besides: &ScopeSet,
+    unknown: Reason,
+) -> Result<ScopeSet, Refusal> {
     let of_rows = rows.iter().flat_map(|row| &row.scopes);
-    let needed: ScopeSet = policy.required.iter().chain(of_rows).cloned().collect();
+    let needed: ScopeSet = policy.required.iter().chain(of_rows).chain(besides).cloned().collect();
     let explain = rows.iter().all(|row| row.denial.explains());
     let counted = counted_scopes(policy, caller);
     let missing: ScopeSet =
         needed.iter().filter(|s| !counted.contains(*s) || !policy.offered.contains(*s)).cloned().collect();
     if missing.is_empty() {
-        return Ok(());
+        return Ok(needed);
     }
     let refusal = |reason, challenge| Refusal {
         reason,
         challenge,
         missing: missing.clone(),
+        log_in: None,
         explain,
         hidden_as: unknown,
     };
@@ -284,8 +332,84 @@ fn check_scopes(policy: &Policy, caller: &Caller, rows: &[&Tool], unknown: Reaso
     if !missing.iter().all(entitled) {
         return Err(refusal(Reason::NotEntitled, ScopeSet::new()));
     }
-    let challenge = if explain { needed } else { ScopeSet::new() };
+    let mut challenge = if explain { needed } else { ScopeSet::new() };
+    if explain && policy.scope_challenge == ScopeChallenge::Cumulative {
+        // What this identity never asks for is the client's own business.
+        challenge.extend(caller.scopes.intersection(&policy.offered).cloned());
+    }
     Err(refusal(Reason::InsufficientScope, challenge))
+}
+
+/// What the arguments of a call ask for besides.
+#[derive(Default)]
+struct Besides {
+    scopes: ScopeSet,
+    /// There are conditions, and nothing is known of the arguments.
+    unknown_arguments: bool,
+}
+
+/// Every condition that is true asks for more; one that has no value refuses.
+fn check_arguments(
+    caller: &Caller,
+    row: &Tool,
+    operation: Operation<'_>,
+    unknown: Reason,
+) -> Result<Besides, Refusal> {
+    let mut besides = Besides::default();
+    let refused = |reason| Refusal { explain: row.denial.explains(), hidden_as: unknown, ..plain(reason) };
+    for condition in &row.conditions {
+        // Without its arguments nothing is known of a call.
+        let Operation::CallWith(_, arguments) = operation else {
+            besides.unknown_arguments = true;
+            break;
+        };
+        match condition.when.holds(arguments, caller) {
+            Ok(false) => {}
+            Err(_) => return Err(refused(Reason::ArgumentsNotJudged)),
+            Ok(true) => {
+                besides.scopes.extend(condition.scopes.iter().cloned());
+                let in_group = condition.groups.is_empty() || !condition.groups.is_disjoint(&caller.groups);
+                let never = condition.scopes.is_empty() && condition.groups.is_empty();
+                if never || !in_group {
+                    // No scope would help: none is asked for (D32).
+                    return Err(refused(Reason::ArgumentsNotAllowed));
+                }
+            }
+        }
+    }
+    Ok(besides)
+}
+
+/// How the caller has to have logged in to use these scopes: all that each of them asks (RFC 9470).
+fn check_login(policy: &Policy, caller: &Caller, judged: &Judged, now: Timestamp) -> Result<(), Refusal> {
+    let mut wanted = Assurance::default();
+    let mut lacking = false;
+    for assurance in judged.needed.iter().filter_map(|scope| policy.scopes.get(scope)?.assurance.as_ref()) {
+        if let Some(max_age) = assurance.max_age {
+            wanted.max_age = Some(wanted.max_age.map_or(max_age, |age| age.min(max_age)));
+            // A token that does not say when is of a login at no known time. One from the future is not recent.
+            let recent =
+                caller.login.at.is_some_and(|at| at.0 <= now.0.saturating_add(60) && now < at.plus(max_age));
+            lacking |= !recent;
+        }
+        if !assurance.acr_values.is_empty() {
+            lacking |= !caller.login.acr.as_ref().is_some_and(|acr| assurance.acr_values.contains(acr));
+            if wanted.acr_values.is_empty() {
+                wanted.acr_values.clone_from(&assurance.acr_values);
+            } else {
+                wanted.acr_values.retain(|acr| assurance.acr_values.contains(acr));
+                // No login would do: nothing is asked for (D32).
+                if wanted.acr_values.is_empty() {
+                    return Err(judged.refused.clone());
+                }
+            }
+        }
+    }
+    if !lacking {
+        return Ok(());
+    }
+    let log_in = judged.refused.explain.then_some(wanted);
+    Err(Refusal { log_in, ..judged.refused.clone() })
 }
 
 fn holds(rule: &ScopeRule, caller: &Caller) -> bool {
@@ -293,7 +417,14 @@ fn holds(rule: &ScopeRule, caller: &Caller) -> bool {
 }
 
 fn plain(reason: Reason) -> Refusal {
-    Refusal { reason, challenge: ScopeSet::new(), missing: ScopeSet::new(), explain: true, hidden_as: reason }
+    Refusal {
+        reason,
+        challenge: ScopeSet::new(),
+        missing: ScopeSet::new(),
+        log_in: None,
+        explain: true,
+        hidden_as: reason,
+    }
 }
 
 fn hidden(unknown: Reason) -> Refusal {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::bundle::document::Assurance;
 use crate::bundle::{Downstream, RefuseAllReason};
 use crate::claims::Caller;
 use crate::ids::{Audience, EntryName, ScopeSet, Subject, Timestamp};
@@ -48,6 +49,8 @@ pub struct Refusal {
     pub challenge: ScopeSet,
     /// Scopes that are missing, for the record.
     pub missing: ScopeSet,
+    /// How the caller would have to log in, where that is what is missing (RFC 9470).
+    pub log_in: Option<Assurance>,
     /// Whether the caller may be told more than that there is no such thing.
     pub explain: bool,
     /// What it is told instead: the reason of a thing of this kind that does not exist (D35).
@@ -89,6 +92,12 @@ pub enum Reason {
     NotEntitled,
     /// The caller could hold the scope, and did not present it.
     InsufficientScope,
+    /// The caller's login is too old, or of too weak a class.
+    AuthenticationInsufficient,
+    /// What is asked for is refused to this caller with these arguments.
+    ArgumentsNotAllowed,
+    /// A condition has no value for these arguments, or they can be read in two ways.
+    ArgumentsNotJudged,
     /// The token ended meanwhile.
     SubjectExpired,
     /// The permit names no such downstream.
@@ -116,6 +125,9 @@ impl Reason {
             Self::ScopeNotOffered => "ScopeNotOffered",
             Self::NotEntitled => "NotEntitled",
             Self::InsufficientScope => "InsufficientScope",
+            Self::AuthenticationInsufficient => "AuthenticationInsufficient",
+            Self::ArgumentsNotAllowed => "ArgumentsNotAllowed",
+            Self::ArgumentsNotJudged => "ArgumentsNotJudged",
             Self::SubjectExpired => "SubjectExpired",
             Self::DownstreamNotPermitted => "DownstreamNotPermitted",
         }

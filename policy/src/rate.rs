@@ -74,10 +74,7 @@ impl RateLimit {
         caller: &'a Caller,
         operation: Operation<'a>,
     ) -> Option<Vec<&'a str>> {
-        let tool = match operation {
-            Operation::CallTool(name) => Some(name),
-            _ => None,
-        };
+        let tool = operation.tool();
         if !self.tools.is_empty() && !tool.is_some_and(|name| self.tools.contains(name)) {
             return None;
         }

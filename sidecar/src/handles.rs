@@ -14,6 +14,7 @@ use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use behalf_policy::claims::Caller;
+use behalf_policy::decide::Operation;
 use behalf_policy::ids::{Timestamp, ToolName};
 use secrecy::SecretString;
 use zeroize::Zeroizing;
@@ -40,6 +41,8 @@ pub struct OpenCall {
     pub token: SecretString,
     /// The tool that was permitted.
     pub tool: ToolName,
+    /// The JSON text of its arguments, where its tool has conditions on them; else they are not known any more.
+    pub arguments: Option<String>,
     /// Identifies the inbound request, for the records of what it leads to.
     pub request_id: String,
     /// When it was permitted.
@@ -65,6 +68,16 @@ impl CallName {
 }
 
 impl OpenCall {
+    /// What was permitted, to be decided again.
+    #[must_use]
+    pub fn operation(&self) -> Operation<'_> {
+        let tool = self.tool.as_str();
+        match &self.arguments {
+            Some(arguments) => Operation::CallWith(tool, Some(arguments)),
+            None => Operation::CallTool(tool),
+        }
+    }
+
     /// When the handle of this call ends at the latest.
     #[must_use]
     pub fn ends(&self) -> Timestamp {

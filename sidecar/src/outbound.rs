@@ -19,7 +19,7 @@ use aws_lc_rs::rand;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use behalf_policy::bundle::{Downstream, Policy, Stage, State};
-use behalf_policy::decide::{Operation, decide_downstream};
+use behalf_policy::decide::decide_downstream;
 use behalf_policy::decision::{Decision, ExchangeOrder, Reason};
 use behalf_policy::ids::EntryName;
 use behalf_policy::raw_path;

@@ -198,5 +198,5 @@ fn needs_of(name: &str, scopes: ScopeSet, denial: Denial) -> Result<Tool, LoadEr
     if scopes.is_empty() {
         return Err(LoadError::Empty(format!("scopes of {name}")));
     }
-    Ok(Tool { scopes, denial, downstreams: BTreeMap::new() })
+    Ok(Tool { scopes, denial, downstreams: BTreeMap::new(), conditions: Vec::new() })
 }

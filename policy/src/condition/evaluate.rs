@@ -241,7 +241,7 @@ fn indexed<'a>(of: Value<'a>, key: &Value<'_>) -> Judged<'a> {
         (Value::List(list), Value::Number(at)) => {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "compared back")]
             let index = *at as usize;
-            #[expect(clippy::cast_precision_loss, reason = "no list is that long")]
+            #[expect(clippy::cast_precision_loss, clippy::float_cmp, reason = "no list is that long")]
             let exact = index as f64 == *at;
             if exact { list.into_iter().nth(index).ok_or(NONE) } else { Err(NONE) }
         }

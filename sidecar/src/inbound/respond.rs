@@ -68,6 +68,8 @@ pub(super) enum Denial {
     Token(TokenRefusal),
     #[error("the access token cannot be checked now")]
     KeysUnavailable,
+    #[error("the state or task is not known; start the call anew")]
+    NotOwned,
     #[error("the session is not known")]
     Session(SessionRefusal),
     #[error("the request is not permitted")]
@@ -110,6 +112,7 @@ impl Denial {
             Self::TokenInQuery => "TokenInQuery",
             Self::Token(refusal) => refusal.as_str(),
             Self::KeysUnavailable => "KeysUnavailable",
+            Self::NotOwned => "StateNotOfPrincipal",
             Self::Session(SessionRefusal::Unknown) => "SessionUnknown",
             Self::Session(SessionRefusal::Foreign) => "SessionOfAnotherPrincipal",
             Self::Session(SessionRefusal::Malformed) => "SessionMalformed",
@@ -155,12 +158,15 @@ impl Denial {
             | Self::UpgradeNotAllowed
             | Self::QueryNotAllowed
             | Self::BodyUnreadable
+            | Self::NotOwned
             | Self::CredentialsMalformed
             | Self::SeveralCredentials
             | Self::TokenInQuery
             | Self::Session(SessionRefusal::Malformed) => StatusCode::BAD_REQUEST,
             Self::NoCredentials | Self::SchemeNotSupported | Self::Token(_) => StatusCode::UNAUTHORIZED,
             Self::Policy(refusal) if refusal.reason == Reason::SubjectExpired => StatusCode::UNAUTHORIZED,
+            // A login that nobody is asked for again is simply not enough.
+            Self::Policy(refusal) if refusal.log_in.is_some() => StatusCode::UNAUTHORIZED,
             Self::Policy(_) | Self::OriginNotAllowed => StatusCode::FORBIDDEN,
             Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::ServerTimeout => StatusCode::GATEWAY_TIMEOUT,
@@ -194,6 +200,9 @@ impl Denial {
             }
             Self::Policy(refusal) if refusal.reason == Reason::SubjectExpired => {
                 Some(prepared.challenge_invalid_token.clone())
+            }
+            Self::Policy(Refusal { log_in: Some(log_in), .. }) => {
+                HeaderValue::from_str(&challenge::insufficient_user_authentication(policy, log_in)).ok()
             }
             // What the caller could not obtain is not asked for (D32).
             Self::Policy(refusal) if refusal.explain && !refusal.challenge.is_empty() => {

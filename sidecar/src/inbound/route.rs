@@ -23,7 +23,9 @@ use super::forward::Outgoing;
 use super::head::{Route, media, mirrored, route};
 use super::respond::{Denial, REQUEST_ID, metadata, refuse};
 use super::sessions::Principal;
+use super::stream::operation;
 use crate::bundle_source::{Active, Prepared};
+use crate::drain::Draining;
 use crate::handles::{CallName, OpenCall, OpenHandle};
 use crate::recording::{Recording, verb};
 use crate::token::TokenError;
@@ -154,6 +156,10 @@ impl Inbound {
         };
         let session = *checked.as_ref().unwrap_or(&None);
 
+        // What was given to one principal is nobody else's to come back with (C19, D34).
+        let owned = message.map(|message| self.owned.check(message, principal).map_err(|_| Denial::NotOwned));
+        let checked = checked.and_then(|_| owned.transpose().map(Option::flatten));
+        let made = checked.as_ref().ok().cloned().flatten();
         // What authentication refuses is refused, or recorded and let through without any authority.
         let handle = match proved.and_then(|proved| checked.map(|_| proved)) {
             Err(denial) if policy.authentication == Stage::Audit => {
@@ -165,7 +171,11 @@ impl Inbound {
             Err(denial) => return Err(denial),
             Ok(proved) => {
                 self.cancel(message, principal, session);
-                let operation = message.map_or(Operation::Protocol, Operation::from);
+                let operation = match (&made, message) {
+                    (Some(made), _) => made.operation(),
+                    (None, Some(message)) => operation(message),
+                    (None, None) => Operation::Protocol,
+                };
                 let (mut limited, shared) = (None, active.bundle.feed.is_some());
                 let decision = decide_metered(&active.bundle, &proved.caller, operation, now, |policy| {
                     let millis = self.clock.millis();
@@ -208,9 +218,11 @@ impl Inbound {
             session,
             handle,
             open,
+            made,
+            draining: parts.extensions.get::<Draining>().cloned(),
         };
         recording.intend().await.map_err(|_| Denial::NotRecorded)?;
-        self.forward(outgoing).await
+        self.forward(outgoing, recording).await
     }
 
     async fn authenticate(&self, active: &Active, policy: &Policy, parts: &Parts) -> Result<Proved, Denial> {
@@ -250,9 +262,9 @@ impl Inbound {
             caller: proved.caller,
             token: proved.token,
             tool,
-            arguments: terms.keep_arguments.then(|| {
-                message.and_then(Message::arguments).unwrap_or("{}").to_owned()
-            }),
+            arguments: terms
+                .keep_arguments
+                .then(|| message.and_then(Message::arguments).unwrap_or("{}").to_owned()),
             request_id: terms.request_id.to_owned(),
             opened: self.clock.now(),
             grace: terms.grace,
