@@ -375,10 +375,13 @@ fn install(server: &Server, authorities: &str) {
         json!({"metadata": {"name": "behalf-injector"}, "webhooks": [{"name": "inject.behalf.dev",
             "admissionReviewVersions": ["v1"], "sideEffects": "None", "clientConfig": {"caBundle": ca}}]}),
     );
-    server.put(&format!("{group}/validatingadmissionpolicies/p"), json!({"metadata": {"name": "p"}}));
+    server.put(
+        &format!("{group}/validatingadmissionpolicies/p"),
+        json!({"metadata": {"name": "p", "labels": {"app.kubernetes.io/part-of": "behalf"}}}),
+    );
     server.put(
         &format!("{group}/validatingadmissionpolicybindings/p"),
-        json!({"metadata": {"name": "p"}, "spec": {"policyName": "p"}}),
+        json!({"metadata": {"name": "p", "labels": {"app.kubernetes.io/part-of": "behalf"}}, "spec": {"policyName": "p"}}),
     );
     let kind = |kind: &str, plural: &str| json!({"name": plural, "singularName": "", "namespaced": true, "kind": kind, "verbs": ["get"]});
     server.put(

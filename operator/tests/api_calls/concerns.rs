@@ -65,7 +65,7 @@ async fn an_identity_concerns_itself_and_who_waits_for_what_it_gives_up() {
 }
 
 #[tokio::test]
-async fn a_namespace_concerns_its_identities_when_its_labels_change() {
+async fn a_namespace_concerns_its_identities_when_its_labels_or_exemptions_change() {
     let caches = two().await;
     let mut closed = namespace();
     closed["metadata"]["labels"]["tier"] = json!("test");
@@ -74,6 +74,9 @@ async fn a_namespace_concerns_its_identities_when_its_labels_change() {
     let of = |new| keys(&caches, &Change::Namespace(was(Some(namespace()), Some(new))));
     assert_eq!(of(closed), set([key(), other()]));
     assert_eq!(of(annotated), set([]));
+    let mut exempting = namespace();
+    exempting["metadata"]["annotations"] = json!({"behalf.dev/exempt-service-accounts": "batch"});
+    assert_eq!(of(exempting), set([key(), other()]));
 }
 
 #[tokio::test]

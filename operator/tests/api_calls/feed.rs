@@ -210,7 +210,8 @@ async fn a_pod_that_slipped_in_gets_nothing() {
         (with(annotated), "PodNotInjected"),
         (with(of_another), "PodNotInjected"),
         (with(|it| it["metadata"]["annotations"] = json!({})), "PodNotInjected"),
-        (with(|it| it["metadata"]["labels"] = json!({"app": "hr"})), "PodUnlabelled"),
+        // The operator does not even watch it.
+        (with(|it| it["metadata"]["labels"] = json!({"app": "hr"})), "PodUnknown"),
         (
             with(|it| it["metadata"]["labels"]["behalf.dev/agent-identity"] = json!("payroll")),
             "PodNotInjected",

@@ -36,6 +36,7 @@ pub struct Server(Arc<Mutex<State>>);
 struct State {
     objects: BTreeMap<String, Value>,
     calls: Vec<Call>,
+    lists: Vec<Call>,
     faults: Vec<(Method, String, u16)>,
     hooks: Vec<(Method, String, Hook)>,
     reviews: BTreeMap<String, Value>,
@@ -110,6 +111,11 @@ impl Server {
         std::mem::take(&mut self.0.lock().unwrap().calls)
     }
 
+    /// The lists that were asked for since the last time.
+    pub fn lists(&self) -> Vec<Call> {
+        std::mem::take(&mut self.0.lock().unwrap().lists)
+    }
+
     /// The same, to be seen again the next time.
     pub fn peek(&self) -> Vec<Call> {
         self.0.lock().unwrap().calls.clone()
@@ -140,8 +146,9 @@ impl Server {
 impl State {
     fn handle(&mut self, call: Call) -> (u16, Value) {
         if call.method == Method::GET
-            && let Some(list) = self.list(&call.path)
+            && let Some(list) = self.list(&call)
         {
+            self.lists.push(call);
             return (200, list);
         }
         self.calls.push(call.clone());
@@ -168,7 +175,7 @@ impl State {
     }
 
     /// A collection: the last part of the path is a plural of which we hold objects, or none at all.
-    fn list(&self, path: &str) -> Option<Value> {
+    fn list(&self, call: &Call) -> Option<Value> {
         const COLLECTIONS: [&str; 12] = [
             "agentidentities",
             "scopecatalogs",
@@ -183,12 +190,17 @@ impl State {
             "validatingadmissionpolicies",
             "validatingadmissionpolicybindings",
         ];
-        let plural = path.rsplit('/').next().filter(|it| COLLECTIONS.contains(it))?;
+        let plural = call.path.rsplit('/').next().filter(|it| COLLECTIONS.contains(it))?;
+        // Of one namespace, or of all.
+        let within =
+            if call.path.contains("/namespaces/") { format!("{}/", call.path) } else { String::new() };
+        let wanted = Selectors::of(&call.query);
         let items: Vec<_> = self
             .objects
             .iter()
-            .filter(|(key, _)| key.rsplit('/').nth(1) == Some(plural))
+            .filter(|(key, _)| key.rsplit('/').nth(1) == Some(plural) && key.starts_with(&within))
             .map(|(_, object)| object.clone())
+            .filter(|object| wanted.select(object))
             .collect();
         Some(
             json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": self.version.to_string()}, "items": items}),
@@ -246,6 +258,45 @@ impl State {
         next["metadata"]["resourceVersion"] = json!(self.version.to_string());
         self.objects.insert(path.to_owned(), next.clone());
         (200, next)
+    }
+}
+
+/// What a list asks for: labels that are there, not there or of one value; fields of one value, or of any but one.
+struct Selectors {
+    labels: Vec<String>,
+    fields: Vec<String>,
+}
+
+impl Selectors {
+    fn of(query: &str) -> Self {
+        let terms = |name: &str| {
+            let pairs = url::form_urlencoded::parse(query.as_bytes());
+            let found = pairs.filter(|(key, _)| key == name).map(|(_, value)| value.into_owned()).last();
+            found.unwrap_or_default().split(',').filter(|it| !it.is_empty()).map(str::to_owned).collect()
+        };
+        Self { labels: terms("labelSelector"), fields: terms("fieldSelector") }
+    }
+
+    fn select(&self, object: &Value) -> bool {
+        let label = |term: &String| {
+            let held = |key: &str| object["metadata"]["labels"][key].as_str();
+            match (term.strip_prefix('!'), term.split_once('=')) {
+                (Some(key), _) => held(key).is_none(),
+                (None, Some((key, value))) => held(key) == Some(value),
+                (None, None) => held(term).is_some(),
+            }
+        };
+        let field = |term: &String| {
+            let (path, value) = term.split_once('=').unwrap();
+            let pointer = |path: &str| format!("/{}", path.replace('.', "/"));
+            let held =
+                |path: &str| object.pointer(&pointer(path)).and_then(Value::as_str).unwrap_or_default();
+            match path.strip_suffix('!') {
+                Some(path) => held(path) != value,
+                None => held(path) == value,
+            }
+        };
+        self.labels.iter().all(label) && self.fields.iter().all(field)
     }
 }
 

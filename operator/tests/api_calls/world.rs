@@ -37,6 +37,8 @@ pub const ACCOUNT: &str = "/api/v1/namespaces/hr/serviceaccounts/hr-mcp";
 pub const BUNDLE: &str = "/api/v1/namespaces/hr/configmaps/behalf-bundle-hr-tools";
 pub const BUNDLES: &str = "/api/v1/namespaces/hr/configmaps";
 pub const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/hr/events";
+/// What is left to do for an identity at rest: to look for pods outside that run as its account.
+pub const REST: Next = Next::After(Duration::from_mins(10));
 /// When all of this happens, in seconds since 1970.
 pub const NOW: i64 = 1_790_000_000;
 

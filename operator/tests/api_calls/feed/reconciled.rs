@@ -41,7 +41,7 @@ async fn counts_are_stored_before_the_status_shows_them_and_not_at_every_call() 
         (json!(7), "PortSquatted".into())
     );
     let (next, calls) = world.identity().await;
-    assert_eq!((next, writes(&calls)), (Next::AwaitChange, vec![]), "nothing at rest");
+    assert_eq!((next, writes(&calls)), (crate::world::REST, vec![]), "nothing at rest");
 }
 
 #[tokio::test]
