@@ -9,7 +9,7 @@ mod cached;
 pub mod dial;
 pub(crate) mod frame;
 pub mod http;
-mod key_set;
+pub mod key_set;
 mod metadata;
 pub mod signature;
 

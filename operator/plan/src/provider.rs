@@ -1,5 +1,7 @@
 //! A provider, checked: what a sidecar will trust of it, or nothing.
 
+mod tokens;
+
 use std::collections::BTreeSet;
 
 use behalf_crds::v1alpha1::{
@@ -11,7 +13,7 @@ use behalf_policy::bundle::load::MAX_CLOCK_SKEW;
 use behalf_policy::bundle::{
     Algorithm, ClientAuthentication, Flavor, Introspection, TokenProfile, TokenRules,
 };
-use behalf_policy::ids::{ClientId, EntryName, Issuer, ScopeSet};
+use behalf_policy::ids::{Audience, ClientId, EntryName, Issuer, ScopeSet};
 use behalf_policy::wire;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -38,6 +40,8 @@ pub struct Provider {
     keys_cooldown: u32,
     ignored_scopes: ScopeSet,
     max_token_lifetime: u32,
+    tokens: TokenRules,
+    introspection: Introspection,
 }
 
 impl Provider {
@@ -47,6 +51,7 @@ impl Provider {
         &self,
         client_id: ClientId,
         authentication: ClientAuthenticationType,
+        audiences: BTreeSet<Audience>,
     ) -> ProviderDocument {
         ProviderDocument {
             name: self.name.clone(),
@@ -66,11 +71,12 @@ impl Provider {
                 ClientAuthenticationType::ServiceAccountToken => {
                     ClientAuthentication::ServiceAccountToken { file: wire::token_file(self.name.as_str()) }
                 }
+                ClientAuthenticationType::None => ClientAuthentication::None,
             },
             ignored_scopes: self.ignored_scopes.clone(),
             max_token_lifetime: self.max_token_lifetime,
-            tokens: TokenRules::default(),
-            introspection: Introspection::default(),
+            tokens: TokenRules { audiences, ..self.tokens.clone() },
+            introspection: self.introspection.clone(),
         }
     }
 
@@ -81,31 +87,31 @@ impl Provider {
     }
 }
 
-/// Audience of the pod's projected token for a provider: what it says, else its issuer.
+/// Audience of the pod's projected token for a provider: what it says, else its issuer. None where no server can be a
+/// client by such a token: then there is none, and nothing is reserved.
 #[must_use]
-pub fn token_audience(provider: &IdentityProvider) -> &str {
-    let token = &provider.spec.client_authentication.service_account_token;
-    token.audience.as_deref().unwrap_or(&provider.spec.issuer)
+pub fn token_audience(provider: &IdentityProvider) -> Option<&str> {
+    let clients = &provider.spec.client_authentication;
+    let issuer = || provider.spec.issuer.as_str();
+    let by_token = clients.allowed.contains(&ClientAuthenticationType::ServiceAccountToken);
+    by_token.then(|| clients.service_account_token.audience.as_deref().unwrap_or_else(issuer))
 }
 
 /// Why a provider may not have the audience of its tokens: it is the operator's, or an older provider has it. None: it may.
 ///
 /// Whoever receives a token for it could use it with the other, and admission could not tell whose volume it is in.
 fn audience_taken(provider: &IdentityProvider, others: &[IdentityProvider]) -> Option<Problem> {
-    let audience = token_audience(provider);
-    let next =
-        "set spec.clientAuthentication.serviceAccountToken.audience to one that only this provider takes";
+    let audience = token_audience(provider)?;
+    let next = "Set spec.clientAuthentication.serviceAccountToken.audience (by default it is spec.issuer) to one that only this provider takes";
     if audience == wire::FEED_AUDIENCE {
-        let message = format!(
-            "Tokens for {audience} are for Behalf's own operator. To end that, {next}; by default it is spec.issuer."
-        );
+        let message = format!("Tokens for {audience} are for Behalf's own operator. {next}.");
         return Some(Problem::new(AcceptedReason::AudienceTaken, message));
     }
     let rivals =
-        others.iter().filter(|other| token_audience(other) == audience && age(other) < age(provider));
+        others.iter().filter(|other| token_audience(other) == Some(audience) && age(other) < age(provider));
     let holder = rivals.min_by(|a, b| age(a).cmp(&age(b)))?;
     let message = format!(
-        "IdentityProvider {}, which is older, takes the service-account tokens for {audience} already. To have both, {next} (by default it is spec.issuer); or delete one of them.",
+        "IdentityProvider {}, which is older, takes the service-account tokens for {audience} already. {next}, or delete one of the two.",
         holder.metadata.name.as_deref().unwrap_or_default()
     );
     Some(Problem::new(AcceptedReason::AudienceTaken, message))
@@ -134,6 +140,7 @@ pub fn check(provider: &IdentityProvider, others: &[IdentityProvider]) -> Result
         ("spec.issuer", Some(&spec.issuer)),
         ("spec.endpoints.token", endpoints.token.as_ref()),
         ("spec.endpoints.jwks", endpoints.jwks.as_ref()),
+        ("spec.introspection.endpoint", spec.introspection.endpoint.as_ref()),
     ];
     for (field, url) in urls.into_iter().filter_map(|(field, url)| url.map(|url| (field, url))) {
         if let Err(cause) = net::destination(url) {
@@ -155,10 +162,6 @@ pub fn check(provider: &IdentityProvider, others: &[IdentityProvider]) -> Result
             "spec.tokenProfile.groupsClaim is no JSON pointer. Let it start with a slash.".to_owned(),
         ));
     }
-    let seconds = |field: &str, value: crds::Duration, most: u32| match u32::try_from(value.as_secs()) {
-        Ok(seconds) if seconds <= most => Ok(seconds),
-        _ => Err(invalid(format!("{field} is {value}. Set it to {most}s or less."))),
-    };
     Ok(Provider {
         issuer: Issuer::new(spec.issuer.clone()).map_err(|_| unreadable("spec.issuer", &spec.issuer))?,
         ca_bundle: spec.ca_bundle.clone(),
@@ -167,6 +170,11 @@ pub fn check(provider: &IdentityProvider, others: &[IdentityProvider]) -> Result
         flavor: match spec.flavor {
             crds::Flavor::Generic => Flavor::Generic,
             crds::Flavor::Keycloak => Flavor::Keycloak,
+            crds::Flavor::Entra => Flavor::Entra,
+            crds::Flavor::Okta => Flavor::Okta,
+            crds::Flavor::Auth0 => Flavor::Auth0,
+            crds::Flavor::Kubernetes => Flavor::Kubernetes,
+            crds::Flavor::Spiffe => Flavor::Spiffe,
         },
         profile: match profile.type_ {
             crds::TokenProfileType::Strict => TokenProfile::Strict,
@@ -179,8 +187,17 @@ pub fn check(provider: &IdentityProvider, others: &[IdentityProvider]) -> Result
         keys_cooldown: seconds("spec.keys.refreshCooldown", spec.keys.refresh_cooldown, 3600)?,
         ignored_scopes: scope_set(&spec.exchange.ignored_scopes, "spec.exchange.ignoredScopes")?,
         max_token_lifetime: lifetime(spec.exchange.max_token_lifetime, "spec.exchange")?,
+        tokens: tokens::rules(spec)?,
+        introspection: tokens::introspection(spec)?,
         name,
     })
+}
+
+fn seconds(field: &str, value: crds::Duration, most: u32) -> Result<u32, Problem> {
+    match u32::try_from(value.as_secs()) {
+        Ok(seconds) if seconds <= most => Ok(seconds),
+        _ => Err(invalid(format!("{field} is {value}. Set it to {most}s or less."))),
+    }
 }
 
 /// What the provider's status says, seen among `others`.
@@ -217,8 +234,13 @@ pub fn provider_status(
 fn algorithm(algorithm: crds::Algorithm) -> Algorithm {
     match algorithm {
         crds::Algorithm::RS256 => Algorithm::RS256,
+        crds::Algorithm::RS384 => Algorithm::RS384,
+        crds::Algorithm::RS512 => Algorithm::RS512,
         crds::Algorithm::PS256 => Algorithm::PS256,
+        crds::Algorithm::PS384 => Algorithm::PS384,
+        crds::Algorithm::PS512 => Algorithm::PS512,
         crds::Algorithm::ES256 => Algorithm::ES256,
+        crds::Algorithm::ES384 => Algorithm::ES384,
         crds::Algorithm::EdDsa => Algorithm::EdDSA,
     }
 }

@@ -1,0 +1,57 @@
+//! A caller's token: its text, its header, its claims.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use behalf_policy::claims::{check_claims, check_header, select_provider};
+use behalf_sidecar::provider::signature::Jws;
+use serde_json::Value;
+
+use crate::fixture;
+
+/// Either a token as it stands, or, after a first byte `{`, a header and claims on two lines that are made one: else
+/// hardly any mutation would get past base64.
+pub(crate) fn token(data: &[u8]) {
+    let text = match data.split(|byte| *byte == b'\n').collect::<Vec<_>>()[..] {
+        [header, claims] if data.starts_with(b"{") => {
+            format!("{}.{}.AAAA", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims))
+        }
+        _ => match std::str::from_utf8(data) {
+            Ok(text) => text.to_owned(),
+            Err(_) => return,
+        },
+    };
+    let Ok(jws) = Jws::parse(&text) else { return };
+    let segments: Vec<&str> = text.split('.').collect();
+    assert_eq!(segments.len(), 3, "not three segments");
+    assert_eq!(format!("{}.{}", jws.signing_input, jws.signature), text, "what is verified is not what came");
+    for (segment, read) in [(segments[0], &jws.header), (segments[1], &jws.claims)] {
+        let bytes = URL_SAFE_NO_PAD.decode(segment).unwrap_or_default();
+        assert_eq!(URL_SAFE_NO_PAD.encode(&bytes), segment, "base64 with two spellings");
+        assert_eq!(serde_json::from_slice::<Value>(&bytes).ok(), Some(Value::Object(read.clone())));
+    }
+    for policy in fixture::policies() {
+        for (name, provider) in &policy.providers {
+            if check_header(provider, &jws.header).is_ok() {
+                let algorithm = jws.header.get("alg").and_then(Value::as_str).unwrap_or_default();
+                assert!(!algorithm.to_ascii_lowercase().starts_with("none"), "{algorithm}");
+                assert!(!algorithm.to_ascii_uppercase().starts_with("HS"), "{algorithm}");
+                assert!(!["crit", "b64", "zip", "enc"].iter().any(|member| jws.header.contains_key(*member)));
+            }
+            let Ok(caller) = check_claims(policy, name, provider, &jws.claims, fixture::NOW) else {
+                continue;
+            };
+            assert!(caller.expires > fixture::NOW, "an expired caller");
+            assert_eq!(jws.claims.get("sub").and_then(Value::as_str), Some(caller.subject.as_str()));
+            assert!(jws.claims.get("exp").is_some_and(Value::is_number), "no expiry");
+            assert!(!jws.claims.contains_key("_claim_names"), "groups were left out");
+            let audience = jws.claims.get("aud");
+            let named = audience
+                .is_some_and(|aud| aud.is_string() || aud.as_array().is_some_and(|all| !all.is_empty()));
+            assert!(named, "no audience");
+            // The provider that was picked by the unverified issuer is the one whose rules it passed.
+            if jws.claims.contains_key("iss") {
+                assert_eq!(select_provider(policy, &jws.claims).ok().map(|(picked, _)| picked), Some(name));
+            }
+        }
+    }
+}
