@@ -195,6 +195,7 @@ impl KindSchema {
             Some("array") => value.is_array(),
             Some("string") => value.is_string(),
             Some("integer") => value.is_i64(),
+            Some("boolean") => value.is_boolean(),
             _ => false,
         };
         if !right_type {

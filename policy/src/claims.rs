@@ -16,7 +16,7 @@ mod workload;
 use std::collections::BTreeSet;
 
 pub use actors::{Actor, MAX_ACTORS};
-pub use header::{HeaderFacts, check_header};
+pub use header::{HeaderFacts, check_header, check_signed_header};
 pub(crate) use kind::check_kind_of_token;
 pub use login::Login;
 use serde_json::{Map, Value};

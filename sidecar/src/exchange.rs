@@ -5,7 +5,7 @@
 //! in its place: not another grant (B7), not the caller's own token.
 
 mod cache;
-mod client_auth;
+pub(crate) mod client_auth;
 mod error;
 mod grant;
 

@@ -9,6 +9,7 @@ mod cached;
 pub mod dial;
 pub(crate) mod frame;
 pub mod http;
+pub(crate) mod introspection;
 pub mod key_set;
 mod metadata;
 pub mod signature;
@@ -16,8 +17,8 @@ pub mod signature;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use behalf_policy::bundle::{Algorithm, Provider};
-use behalf_policy::claims::{TokenRefusal, check_header};
+use behalf_policy::bundle::{Algorithm, Flavor, Provider};
+use behalf_policy::claims::{HeaderFacts, TokenRefusal, check_header, check_signed_header};
 use behalf_policy::ids::Timestamp;
 use serde_json::{Map, Value};
 
@@ -179,13 +180,41 @@ impl Providers {
     ) -> Result<Map<String, Value>, VerifyError> {
         let jws = Jws::parse(token)?;
         let facts = check_header(provider, &jws.header)?;
+        self.verify_signature(provider, &jws, &facts, now).await?;
+        Ok(jws.claims)
+    }
+
+    /// Verifies the signature of whatever JWT, of whose header nothing but [`check_signed_header`] was judged; its kind and
+    /// its claims are for the caller to judge.
+    ///
+    /// # Errors
+    /// When it does not hold, or the keys are not available.
+    pub async fn verify_any(
+        &self,
+        provider: &Provider,
+        text: &str,
+        now: Timestamp,
+    ) -> Result<(Map<String, Value>, Map<String, Value>), VerifyError> {
+        let jws = Jws::parse(text)?;
+        let facts = check_signed_header(provider, &jws.header)?;
+        self.verify_signature(provider, &jws, &facts, now).await?;
+        Ok((jws.header, jws.claims))
+    }
+
+    async fn verify_signature(
+        &self,
+        provider: &Provider,
+        jws: &Jws<'_>,
+        facts: &HeaderFacts,
+        now: Timestamp,
+    ) -> Result<(), VerifyError> {
         let keys = match self.keys(provider, facts.key_id.as_deref(), facts.algorithm, now).await {
             Ok(keys) => keys,
             Err(KeysError::NoSuchKey) => return Err(TokenRefusal::UnknownKey.into()),
             Err(KeysError::Unavailable) => return Err(VerifyError::KeysUnavailable),
         };
         let verified = keys.iter().any(|key| verify(key, facts.algorithm, jws.signing_input, jws.signature));
-        if verified { Ok(jws.claims) } else { Err(TokenRefusal::BadSignature.into()) }
+        if verified { Ok(()) } else { Err(TokenRefusal::BadSignature.into()) }
     }
 
     /// Where the provider gives tokens: as the bundle says, else as its validated metadata says.
@@ -199,6 +228,23 @@ impl Providers {
         let known = self.known(provider);
         let metadata = metadata(&known.metadata, self.0.http.clone(), provider.clone(), now).await?;
         metadata.token_endpoint.clone().ok_or(MetadataError::NoEndpoint)
+    }
+
+    /// Where the provider is asked about tokens: as the bundle says, else as its validated metadata says.
+    ///
+    /// # Errors
+    /// When neither says so.
+    pub async fn introspection_endpoint(
+        &self,
+        provider: &Provider,
+        now: Timestamp,
+    ) -> Result<String, MetadataError> {
+        if let Some(endpoint) = &provider.introspection.endpoint {
+            return Ok(endpoint.clone());
+        }
+        let known = self.known(provider);
+        let metadata = metadata(&known.metadata, self.0.http.clone(), provider.clone(), now).await?;
+        metadata.introspection_endpoint.clone().ok_or(MetadataError::NoEndpoint)
     }
 
     fn fetch_keys(
@@ -221,7 +267,8 @@ impl Providers {
             .text(provider.issuer.as_str())
             .optional(provider.ca_bundle.as_deref())
             .optional(provider.token_endpoint.as_deref())
-            .optional(provider.jwks_uri.as_deref());
+            .optional(provider.jwks_uri.as_deref())
+            .number(u64::from(provider.flavor == Flavor::Spiffe));
         let key = frame.finish();
         let mut all = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= MAX_PROVIDERS && !all.contains_key(&key) {
@@ -248,7 +295,12 @@ async fn fetch_keys(
     if reply.status.as_u16() != 200 {
         return Err(FetchError::Status(reply.status.as_u16()));
     }
-    KeySet::parse(&reply.body).ok_or(FetchError::Malformed)
+    let found = if provider.flavor == Flavor::Spiffe {
+        KeySet::parse_spiffe(&reply.body)
+    } else {
+        KeySet::parse(&reply.body)
+    };
+    found.ok_or(FetchError::Malformed)
 }
 
 async fn metadata(

@@ -130,6 +130,8 @@ reasons! {
         InsecureURL => False,
         /// The provider does not allow this way of client authentication.
         ClientAuthenticationNotAllowed => False,
+        /// The provider does not allow this audience beside the server's URL.
+        AudienceNotAllowed => False,
         /// The server's port, or an extra port, is one that Behalf itself uses in the pod.
         PortReserved => False,
         /// What was compiled does not fit into its ConfigMap.

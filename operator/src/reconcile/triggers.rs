@@ -96,7 +96,7 @@ pub fn keys(caches: &Caches, change: &Change) -> BTreeSet<Key> {
 /// The provider itself, those that take tokens for an audience it has or had, and whoever names one of them.
 fn of_provider(caches: &Caches, was: &Was<GuardedProvider>) -> BTreeSet<Key> {
     let mut names: BTreeSet<_> = was.both().map(kube::ResourceExt::name_any).collect();
-    let audience = |it: &GuardedProvider| it.0.as_ref().ok().map(|it| token_audience(it).to_owned());
+    let audience = |it: &GuardedProvider| it.0.as_ref().ok().and_then(token_audience).map(str::to_owned);
     let age = |it: &GuardedProvider| it.meta().creation_timestamp.clone();
     let claim = |it: Option<&GuardedProvider>| it.map(|it| (audience(it), age(it)));
     if claim(was.old.as_deref()) != claim(was.new.as_deref()) {

@@ -22,6 +22,27 @@ pub struct HeaderFacts {
 /// # Errors
 /// When the algorithm is not the issuer's, the token is of another kind, or an extension is asked for.
 pub fn check_header(provider: &Provider, header: &Map<String, Value>) -> Result<HeaderFacts, TokenRefusal> {
+    let facts = check_signed_header(provider, header)?;
+    let kind = read::string(header, "typ")?.map(|t| t.to_ascii_lowercase());
+    let access_token = match (provider.flavor, kind.as_deref()) {
+        // Neither writes an access token's type, and neither issues any other kind of token.
+        (Flavor::Kubernetes, kind) => matches!(kind, None | Some("jwt")),
+        (Flavor::Spiffe, kind) => matches!(kind, None | Some("jwt" | "jose")),
+        (_, Some("at+jwt" | "application/at+jwt")) => true,
+        (_, None | Some("jwt")) => provider.profile == TokenProfile::Relaxed,
+        (_, Some(_)) => false,
+    };
+    if access_token { Ok(facts) } else { Err(TokenRefusal::NotAnAccessToken) }
+}
+
+/// Judges what the header of any JWT of the provider must be, whatever kind of JWT it is.
+///
+/// # Errors
+/// As [`check_header`], the kind of token apart.
+pub fn check_signed_header(
+    provider: &Provider,
+    header: &Map<String, Value>,
+) -> Result<HeaderFacts, TokenRefusal> {
     let algorithm = read::string(header, "alg")?.ok_or(TokenRefusal::AlgorithmNotAllowed)?;
     let algorithm = match algorithm.as_str() {
         "RS256" => Algorithm::RS256,
@@ -41,18 +62,6 @@ pub fn check_header(provider: &Provider, header: &Map<String, Value>) -> Result<
     }
     if ["crit", "b64", "zip", "enc", "cty"].iter().any(|member| header.contains_key(*member)) {
         return Err(TokenRefusal::UnsupportedHeader);
-    }
-    let kind = read::string(header, "typ")?.map(|t| t.to_ascii_lowercase());
-    let access_token = match (provider.flavor, kind.as_deref()) {
-        // Neither writes an access token's type, and neither issues any other kind of token.
-        (Flavor::Kubernetes, kind) => matches!(kind, None | Some("jwt")),
-        (Flavor::Spiffe, kind) => matches!(kind, None | Some("jwt" | "jose")),
-        (_, Some("at+jwt" | "application/at+jwt")) => true,
-        (_, None | Some("jwt")) => provider.profile == TokenProfile::Relaxed,
-        (_, Some(_)) => false,
-    };
-    if !access_token {
-        return Err(TokenRefusal::NotAnAccessToken);
     }
     let key_id = read::string(header, "kid")?;
     if key_id.as_ref().is_some_and(|kid| kid.is_empty() || kid.len() > MAX_KEY_ID) {

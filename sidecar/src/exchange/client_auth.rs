@@ -14,18 +14,21 @@ const MAX_CREDENTIAL: usize = 64 * 1024;
 /// The file of the credential is missing, empty or unreadable as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the credential's file is missing or holds none")]
-pub(super) struct CredentialMissing;
+pub(crate) struct CredentialMissing;
 
 /// What proves the client in one request. Wiped when dropped.
-pub(super) enum ClientProof {
+pub(crate) enum ClientProof {
     /// `client_assertion` of the JWT bearer type (RFC 7523 §2.2).
     Assertion(Zeroizing<String>),
     /// `Authorization: Basic …` (RFC 6749 §2.3.1).
     Basic(HeaderValue),
 }
 
+/// How an assertion is said to be one (RFC 7523 §2.2).
+pub(crate) const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
 /// Reads the credential from its file.
-pub(super) async fn prove(provider: &Provider) -> Result<ClientProof, CredentialMissing> {
+pub(crate) async fn prove(provider: &Provider) -> Result<ClientProof, CredentialMissing> {
     match &provider.client_authentication {
         ClientAuthentication::None => Err(CredentialMissing),
         ClientAuthentication::ServiceAccountToken { file } => read(file).await.map(ClientProof::Assertion),

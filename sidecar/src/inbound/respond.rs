@@ -7,11 +7,12 @@ use behalf_policy::bundle::RefuseAllReason;
 use behalf_policy::challenge;
 use behalf_policy::claims::TokenRefusal;
 use behalf_policy::decision::{Reason, Refusal};
-use behalf_policy::envelope::{EnvelopeError, EnvelopeReason, SUPPORTED_VERSIONS};
+use behalf_policy::envelope::{EnvelopeError, EnvelopeReason, Era, Message, Target};
 use behalf_policy::listing::ListingError;
 use bytes::Bytes;
 use http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use http::{Response, StatusCode};
 use serde_json::{Map, Value, json, value::RawValue};
@@ -21,6 +22,13 @@ use super::sessions::SessionRefusal;
 use crate::bundle_source::Active;
 use crate::handles::OpenError;
 use crate::limits::{LimitReason, Limited};
+
+/// The method does not exist (JSON-RPC 2.0 §5.1).
+const METHOD_NOT_FOUND: i64 = -32_601;
+/// There is no such resource (MCP 2026-07-28 server/resources, Error Handling).
+const RESOURCE_NOT_FOUND: i64 = -32_602;
+/// The same up to 2025-11-25.
+const RESOURCE_NOT_FOUND_LEGACY: i64 = -32_002;
 
 /// Names the record of a request to its caller.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("behalf-request-id");
@@ -70,10 +78,16 @@ pub(super) enum Denial {
     KeysUnavailable,
     #[error("the state or task is not known; start the call anew")]
     NotOwned,
+    #[error("the access token cannot be checked now")]
+    IntrospectionUnavailable,
     #[error("the session is not known")]
     Session(SessionRefusal),
     #[error("the request is not permitted")]
     Policy(Refusal),
+    #[error("the method is not known")]
+    NoSuchMethod(Refusal),
+    #[error("the resource is not known")]
+    NoSuchResource { refusal: Refusal, uri: String, era: Era },
     #[error("too many requests")]
     TooMany(Limited),
     #[error("no further call can be opened now")]
@@ -112,11 +126,14 @@ impl Denial {
             Self::TokenInQuery => "TokenInQuery",
             Self::Token(refusal) => refusal.as_str(),
             Self::KeysUnavailable => "KeysUnavailable",
+            Self::IntrospectionUnavailable => "IntrospectionUnavailable",
             Self::NotOwned => "StateNotOfPrincipal",
             Self::Session(SessionRefusal::Unknown) => "SessionUnknown",
             Self::Session(SessionRefusal::Foreign) => "SessionOfAnotherPrincipal",
             Self::Session(SessionRefusal::Malformed) => "SessionMalformed",
-            Self::Policy(refusal) => refusal.reason.as_str(),
+            Self::Policy(refusal) | Self::NoSuchMethod(refusal) | Self::NoSuchResource { refusal, .. } => {
+                refusal.reason.as_str()
+            }
             Self::TooMany(limited) => limited.reason.as_str(),
             Self::Open(error) => error.reason(),
             Self::ServerUnavailable => "ServerUnavailable",
@@ -138,16 +155,34 @@ impl Denial {
         )
     }
 
+    /// The same in the protocol's own words, where it has some for what is not there: a method that the modern era
+    /// does not know (C13), and a resource. One that is hidden is told in the same words as one that no row
+    /// names (D35).
+    pub(super) fn in_words_of(self, message: Option<&Message>) -> Self {
+        let (Self::Policy(refusal), Some(message)) = (&self, message) else { return self };
+        let hidden = !refusal.explain && refusal.hidden_as == Reason::ResourceUnknown;
+        match message.target() {
+            _ if refusal.reason == Reason::MethodNotAllowed && message.era() == Era::Modern => {
+                Self::NoSuchMethod(refusal.clone())
+            }
+            Target::ReadResource { uri } if hidden => {
+                Self::NoSuchResource { refusal: refusal.clone(), uri: uri.clone(), era: message.era() }
+            }
+            _ => self,
+        }
+    }
+
     fn status(&self) -> StatusCode {
         match self {
             Self::NoBundle
             | Self::RefuseAll(_)
             | Self::NotRecorded
             | Self::KeysUnavailable
+            | Self::IntrospectionUnavailable
             | Self::Open(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::UnknownPath | Self::Session(SessionRefusal::Unknown | SessionRefusal::Foreign) => {
-                StatusCode::NOT_FOUND
-            }
+            Self::UnknownPath
+            | Self::NoSuchMethod(_)
+            | Self::Session(SessionRefusal::Unknown | SessionRefusal::Foreign) => StatusCode::NOT_FOUND,
             Self::VerbNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::HostNotAllowed => StatusCode::MISDIRECTED_REQUEST,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -167,7 +202,7 @@ impl Denial {
             Self::Policy(refusal) if refusal.reason == Reason::SubjectExpired => StatusCode::UNAUTHORIZED,
             // A login that nobody is asked for again is simply not enough.
             Self::Policy(refusal) if refusal.log_in.is_some() => StatusCode::UNAUTHORIZED,
-            Self::Policy(_) | Self::OriginNotAllowed => StatusCode::FORBIDDEN,
+            Self::Policy(_) | Self::NoSuchResource { .. } | Self::OriginNotAllowed => StatusCode::FORBIDDEN,
             Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::ServerTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::ServerUnavailable | Self::ServerSession | Self::Listing(_) => StatusCode::BAD_GATEWAY,
@@ -184,7 +219,9 @@ impl Denial {
             Self::ServerSession | Self::Listing(_) => "ServerAnswerUnusable",
             Self::TooMany(_) => LimitReason::RateLimited.as_str(),
             // What is hidden and what does not exist are told in the same words (D35).
-            Self::Policy(refusal) if !refusal.explain => refusal.hidden_as.as_str(),
+            Self::Policy(refusal) | Self::NoSuchResource { refusal, .. } if !refusal.explain => {
+                refusal.hidden_as.as_str()
+            }
             Self::Policy(refusal) if refusal.reason == Reason::SubjectExpired => "InvalidToken",
             _ => self.reason(),
         }
@@ -216,6 +253,9 @@ impl Denial {
     fn code(&self) -> i64 {
         match self {
             Self::Envelope(error) => error.jsonrpc_code(),
+            Self::NoSuchMethod(_) => METHOD_NOT_FOUND,
+            Self::NoSuchResource { era: Era::Modern, .. } => RESOURCE_NOT_FOUND,
+            Self::NoSuchResource { era: Era::Legacy, .. } => RESOURCE_NOT_FOUND_LEGACY,
             _ => (-31_000_i64).saturating_sub(i64::from(self.status().as_u16())),
         }
     }
@@ -234,10 +274,13 @@ pub(super) fn refuse(
     if let Denial::Envelope(error) = denial
         && error.reason() == EnvelopeReason::UnsupportedVersion
     {
-        data.insert("supported".to_owned(), json!(SUPPORTED_VERSIONS));
+        data.insert("supported".to_owned(), json!(error.supported_versions()));
         if let Some(requested) = error.requested_version() {
             data.insert("requested".to_owned(), json!(requested));
         }
+    }
+    if let Denial::NoSuchResource { uri, .. } = denial {
+        data.insert("uri".to_owned(), json!(uri));
     }
     let error = json!({"code": denial.code(), "message": denial.to_string(), "data": Value::Object(data)});
     // The id is JSON that the envelope wrote itself; text that is not JSON would not be one.
@@ -267,5 +310,6 @@ pub(super) fn metadata(document: &Bytes) -> Response<AnswerBody> {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     // The scopes in it follow the catalogue, which changes within seconds.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=60"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

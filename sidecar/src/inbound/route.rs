@@ -125,7 +125,7 @@ impl Inbound {
         }
         let judged = Judged { active, policy, prepared, parts: &parts, message: message.as_ref() };
         self.judge(judged, request_id, recording, open).await.map_err(|denial| Refused {
-            denial,
+            denial: denial.in_words_of(message.as_ref()),
             id: message.as_ref().and_then(Message::id_text).map(str::to_owned),
         })
     }
@@ -231,6 +231,7 @@ impl Inbound {
             Ok(caller) => Ok(Proved { caller, token }),
             Err(TokenError::Refused(refusal)) => Err(Denial::Token(refusal)),
             Err(TokenError::KeysUnavailable) => Err(Denial::KeysUnavailable),
+            Err(TokenError::NotAnswered) => Err(Denial::IntrospectionUnavailable),
         }
     }
 

@@ -34,6 +34,8 @@ use crate::framed::{ToAnswers, framing_refusal};
 
 /// No answer of a provider is longer than this many bytes.
 pub const MAX_ANSWER: usize = 1024 * 1024;
+/// What is asked for unless something else is.
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// So many clients are kept; a bundle names far fewer purposes and trust roots.
 const MAX_CLIENTS: usize = 64;
 
@@ -134,7 +136,7 @@ impl HttpClient {
     /// When there is no whole answer within the time and size limits. Any status is an answer.
     pub async fn get(&self, url: &str, ca: Option<&str>) -> Result<Reply, HttpError> {
         let body = Full::new(Bytes::new()).map_err(BoxError::from).boxed_unsync();
-        self.ask(Method::GET, url, ca, None, body).await
+        self.ask(Method::GET, url, ca, None, JSON, body).await
     }
 
     /// Posts a form.
@@ -148,10 +150,25 @@ impl HttpClient {
         authorization: Option<HeaderValue>,
         form: Zeroizing<String>,
     ) -> Result<Reply, HttpError> {
+        self.post_form_for(url, ca, authorization, form, JSON).await
+    }
+
+    /// Posts a form whose answer is asked for in another form than JSON.
+    ///
+    /// # Errors
+    /// As [`HttpClient::get`].
+    pub async fn post_form_for(
+        &self,
+        url: &str,
+        ca: Option<&str>,
+        authorization: Option<HeaderValue>,
+        form: Zeroizing<String>,
+        accept: HeaderValue,
+    ) -> Result<Reply, HttpError> {
         // The owner wipes the form when the last reference to the bytes is gone.
         let bytes = Bytes::from_owner(Wiped(form));
         let body = Full::new(bytes).map_err(BoxError::from).boxed_unsync();
-        self.ask(Method::POST, url, ca, authorization, body).await
+        self.ask(Method::POST, url, ca, authorization, accept, body).await
     }
 
     /// The client for one purpose and trust root.
@@ -195,10 +212,11 @@ impl HttpClient {
         url: &str,
         ca: Option<&str>,
         authorization: Option<HeaderValue>,
+        accept: HeaderValue,
         body: OutgoingBody,
     ) -> Result<Reply, HttpError> {
         let uri: Uri = usable_url(url).ok_or(HttpError::Url)?;
-        let mut request = Request::builder().method(&method).uri(uri).header(ACCEPT, "application/json");
+        let mut request = Request::builder().method(&method).uri(uri).header(ACCEPT, accept);
         if method == Method::POST {
             request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
         }

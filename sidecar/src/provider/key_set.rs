@@ -58,7 +58,7 @@ impl std::fmt::Debug for Key {
 }
 
 /// What a set says about a key id.
-pub(super) enum Found {
+pub enum Found {
     /// These keys may verify.
     Keys(Vec<Arc<Key>>),
     /// The id is there, but its key is for other algorithms: fetching again would not help.
@@ -69,14 +69,26 @@ pub(super) enum Found {
 
 /// The usable keys of one document.
 #[derive(Default)]
-pub(super) struct KeySet {
+pub struct KeySet {
     keys: Vec<Arc<Key>>,
 }
 
 impl KeySet {
     /// Reads a document. Keys that are symmetric, private, for encryption, of an unsupported kind, or of
     /// an id that occurs twice are left out.
-    pub(super) fn parse(body: &[u8]) -> Option<Self> {
+    #[must_use]
+    pub fn parse(body: &[u8]) -> Option<Self> {
+        Self::parse_used_for(body, &["sig"])
+    }
+
+    /// The same for a SPIFFE bundle, whose keys for tokens say `jwt-svid` (SPIFFE Trust Domain and Bundle §4.2.2); those for
+    /// certificates are left out.
+    #[must_use]
+    pub fn parse_spiffe(body: &[u8]) -> Option<Self> {
+        Self::parse_used_for(body, &["sig", "jwt-svid"])
+    }
+
+    fn parse_used_for(body: &[u8], usages: &[&str]) -> Option<Self> {
         let document = strict_json::object(body).ok()?;
         let Some(Value::Array(entries)) = document.get("keys") else { return None };
         if entries.len() > MAX_KEYS {
@@ -90,7 +102,7 @@ impl KeySet {
         let keys = entries
             .iter()
             .filter_map(Value::as_object)
-            .filter_map(key_of)
+            .filter_map(|jwk| key_of(jwk, usages))
             .filter(|key| key.id.as_deref().is_none_or(|id| seen.get(id) == Some(&1)))
             .map(Arc::new)
             .collect();
@@ -98,7 +110,8 @@ impl KeySet {
     }
 
     /// The keys for a token's header: by id, or all of the algorithm when the token names none.
-    pub(super) fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Found {
+    #[must_use]
+    pub fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Found {
         let serving = |key: &&Arc<Key>| key.serves(algorithm);
         let found: Vec<_> = match id {
             None => self.keys.iter().filter(serving).cloned().collect(),
@@ -118,7 +131,7 @@ impl KeySet {
     }
 }
 
-fn key_of(jwk: &Map<String, Value>) -> Option<Key> {
+fn key_of(jwk: &Map<String, Value>, usages: &[&str]) -> Option<Key> {
     // A published private key is no longer anybody's alone.
     if ["d", "p", "q", "k"].iter().any(|member| jwk.contains_key(*member)) {
         return None;
@@ -130,7 +143,7 @@ fn key_of(jwk: &Map<String, Value>) -> Option<Key> {
     };
     match jwk.get("use") {
         None => {}
-        Some(Value::String(usage)) if usage == "sig" => {}
+        Some(Value::String(usage)) if usages.contains(&usage.as_str()) => {}
         Some(_) => return None,
     }
     match jwk.get("key_ops") {

@@ -12,6 +12,7 @@ use super::http::{HttpClient, HttpError, usable_url};
 pub(super) struct Metadata {
     pub(super) token_endpoint: Option<String>,
     pub(super) jwks_uri: Option<String>,
+    pub(super) introspection_endpoint: Option<String>,
 }
 
 /// Why there is no metadata.
@@ -77,7 +78,11 @@ fn read(document: &Map<String, Value>, issuer: &Issuer) -> Result<Metadata, Meta
         let url = document.get(name)?.as_str()?;
         usable_url(url).map(|_| url.to_owned())
     };
-    Ok(Metadata { token_endpoint: endpoint("token_endpoint"), jwks_uri: endpoint("jwks_uri") })
+    Ok(Metadata {
+        token_endpoint: endpoint("token_endpoint"),
+        jwks_uri: endpoint("jwks_uri"),
+        introspection_endpoint: endpoint("introspection_endpoint"),
+    })
 }
 
 /// Where metadata may lie: RFC 8414 §3.1 with the path inserted, then the two OpenID forms.

@@ -317,6 +317,7 @@ pub fn call(caller: &Caller, token: &str) -> OpenCall {
         caller: Arc::new(caller.clone()),
         token: SecretString::from(token),
         tool: ToolName::new("salary.get").unwrap(),
+        arguments: None,
         request_id: format!("request-of-{}", caller.subject),
         opened: Timestamp(NOW),
         grace: 0,

@@ -1,6 +1,6 @@
 //! What a valid catalogue and valid providers let an identity have.
 
-use behalf_crds::v1alpha1::{AcceptedReason, NamespaceAccess, ResolvedRefsReason};
+use behalf_crds::v1alpha1::{AcceptedReason, ClientAuthenticationType, NamespaceAccess, ResolvedRefsReason};
 
 use super::{Case, Forbidden};
 
@@ -12,7 +12,9 @@ pub(super) const CHECKS: &[fn(&Case<'_>) -> Option<Forbidden>] = &[
     downstreams_there,
     providers_open,
     authentication_allowed,
+    audiences_allowed,
     providers_named,
+    providers_have_client,
 ];
 
 fn admits(case: &Case<'_>, access: &NamespaceAccess) -> bool {
@@ -118,6 +120,40 @@ fn providers_named(case: &Case<'_>) -> Option<Forbidden> {
         AcceptedReason::Invalid,
         format!(
             "Downstream {} names the provider {}, which is not in spec.identityProviders. Add it there, or name one that is.",
+            stray.name, stray.identity_provider
+        ),
+    ))
+}
+
+fn audiences_allowed(case: &Case<'_>) -> Option<Forbidden> {
+    let (client, audience) = case.identity().spec.identity_providers.iter().find_map(|client| {
+        let provider = case.gathered.providers.get(&client.name)?;
+        case.resolved.providers.get(&client.name)?;
+        let allowed = &provider.spec.token_profile.allowed_audiences;
+        let stray = client.audiences.iter().find(|audience| !allowed.contains(audience))?;
+        Some((client, stray))
+    })?;
+    Some(Forbidden::because(
+        AcceptedReason::AudienceNotAllowed,
+        format!(
+            "IdentityProvider {name} does not allow the audience {audience}. Remove it from spec.identityProviders, or choose one of its spec.tokenProfile.allowedAudiences: kubectl describe idp {name}",
+            name = client.name
+        ),
+    ))
+}
+
+/// Where the server is no client, no token can be exchanged for it.
+fn providers_have_client(case: &Case<'_>) -> Option<Forbidden> {
+    let spec = &case.identity().spec;
+    let none = |name: &str| {
+        let entry = spec.identity_providers.iter().find(|client| client.name == name);
+        entry.is_some_and(|client| client.client.authentication.type_ == ClientAuthenticationType::None)
+    };
+    let stray = spec.downstreams.iter().find(|entry| none(&entry.identity_provider))?;
+    Some(Forbidden::because(
+        AcceptedReason::Invalid,
+        format!(
+            "Downstream {} is to be reached by a token of {}, where this server is no client (client.authentication.type: None). Name another of spec.identityProviders there, or another authentication.",
             stray.name, stray.identity_provider
         ),
     ))

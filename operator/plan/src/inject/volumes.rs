@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use behalf_crds::names;
-use behalf_crds::v1alpha1::{AgentIdentity, IdentityProvider};
+use behalf_crds::v1alpha1::{AgentIdentity, ClientAuthenticationType, IdentityProvider, ProviderClient};
 use behalf_policy::wire;
 use k8s_openapi::api::core::v1::{
     ConfigMapVolumeSource, EmptyDirVolumeSource, PodSpec, ProjectedVolumeSource,
@@ -31,7 +31,7 @@ pub(super) fn volumes(
     let tokens = provider_names(identity).into_iter().filter_map(|name| {
         let provider = providers.get(name)?;
         let seconds = provider.spec.client_authentication.service_account_token.expiration_seconds;
-        Some(token(names::idp_volume(name), token_audience(provider), seconds))
+        Some(token(names::idp_volume(name), token_audience(provider)?, seconds))
     });
     let feed = token(names::VOLUME_FEED.to_owned(), wire::FEED_AUDIENCE, wire::FEED_TOKEN_SECONDS);
     // Most namespaces deny nothing. What is there can only refuse, so that its absence opens nothing.
@@ -57,9 +57,14 @@ fn config_map(volume: &str, name: String, optional: bool) -> Volume {
     }
 }
 
+/// The providers where the server is a client by its service account: by nothing else does a pod need a token.
+fn clients(identity: &AgentIdentity) -> impl Iterator<Item = &ProviderClient> {
+    let by_token = ClientAuthenticationType::ServiceAccountToken;
+    identity.spec.identity_providers.iter().filter(move |entry| entry.client.authentication.type_ == by_token)
+}
+
 fn provider_names(identity: &AgentIdentity) -> Vec<&str> {
-    let mut names: Vec<_> =
-        identity.spec.identity_providers.iter().map(|client| client.name.as_str()).collect();
+    let mut names: Vec<_> = clients(identity).map(|client| client.name.as_str()).collect();
     names.sort_unstable();
     names
 }
