@@ -25,5 +25,6 @@ pub mod probe;
 pub mod rate;
 pub mod raw_path;
 pub mod record;
+pub mod returnable;
 pub mod strict_json;
 pub mod wire;

@@ -7,10 +7,12 @@ mod body;
 mod forward;
 mod head;
 mod headers;
+mod owned;
 mod respond;
 mod route;
 mod server;
 mod sessions;
+mod stream;
 
 use std::sync::Arc;
 
@@ -40,6 +42,7 @@ pub struct Inbound {
     limits: Limits,
     verifier: Verifier,
     sessions: sessions::Sessions,
+    owned: owned::Owned,
     server: Client<ToAnswers<HttpConnector>, Full<Bytes>>,
 }
 
@@ -74,6 +77,7 @@ impl Inbound {
             limits,
             verifier,
             sessions: sessions::Sessions::new(),
+            owned: owned::Owned::new(),
             server,
         }
     }

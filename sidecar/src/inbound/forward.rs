@@ -21,12 +21,16 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 
 use super::body::{AnswerBody, CallBody, Keep, OpenRequest, full, read};
+use super::owned::{Made, Remembered};
 use super::respond::Denial;
 use super::sessions::{LAST_EVENT_ID, Principal, SESSION_ID};
+use super::stream::{Terms, Watched};
 use super::{Inbound, headers};
 use crate::bundle_source::{Active, Prepared};
 use crate::clock::Clock;
+use crate::drain::Draining;
 use crate::handles::OpenHandle;
+use crate::recording::Recording;
 
 /// A tool may work for minutes before it answers; nothing outlives this bound of the handle's own life.
 const HEAD_WITHIN: Duration = Duration::from_mins(10);
@@ -47,11 +51,29 @@ pub(super) struct Outgoing<'a> {
     pub(super) session: Option<&'a str>,
     pub(super) handle: Option<OpenHandle>,
     pub(super) open: OpenRequest,
+    /// The call that made the task which is asked about.
+    pub(super) made: Option<Made>,
+    /// Tells of the end of this sidecar.
+    pub(super) draining: Option<Draining>,
 }
 
 impl Outgoing<'_> {
     fn era(&self) -> Era {
         self.message.map_or(Era::Legacy, Message::era)
+    }
+
+    /// The message, when its answer may give the caller something to come back with.
+    fn gives(&self) -> Option<&Message> {
+        let may = |target: &Target| {
+            matches!(
+                target,
+                Target::ToolCall { .. }
+                    | Target::GetPrompt { .. }
+                    | Target::ReadResource { .. }
+                    | Target::Task { .. }
+            )
+        };
+        self.message.filter(|message| may(message.target()))
     }
 
     fn target(&self) -> Option<&Target> {
@@ -126,7 +148,11 @@ impl Outgoing<'_> {
 
 impl Inbound {
     /// Sends the request to the server and gives its answer as the caller gets it.
-    pub(super) async fn forward(&self, outgoing: Outgoing<'_>) -> Result<Response<AnswerBody>, Denial> {
+    pub(super) async fn forward(
+        &self,
+        outgoing: Outgoing<'_>,
+        recording: &Recording,
+    ) -> Result<Response<AnswerBody>, Denial> {
         let answered = self.server.request(outgoing.request()?);
         let answer = match tokio::time::timeout(HEAD_WITHIN, answered).await {
             Ok(Ok(answer)) => answer,
@@ -137,12 +163,35 @@ impl Inbound {
             Err(_) => return Err(Denial::ServerTimeout),
         };
         self.follow_session(&outgoing, &answer)?;
-        match outgoing.filter() {
+        let events = is_kind(answer.headers(), "text/event-stream");
+        let terms = events.then(|| Terms {
+            bundles: self.bundles.clone(),
+            clock: self.clock.clone(),
+            caller: outgoing.caller.clone(),
+            message: outgoing.message.cloned(),
+            made: outgoing.made.clone(),
+            active: Arc::clone(outgoing.active),
+            draining: outgoing.draining.clone(),
+        });
+        let made = outgoing.gives().map(|message| match &outgoing.made {
+            Some(made) => made.clone(),
+            None => Made::by(message, outgoing.principal, outgoing.policy),
+        });
+        let answer = match outgoing.filter() {
             Some((caller, asked)) if answer.status().is_success() => {
-                filtered(outgoing, answer, caller, asked, &self.clock).await
+                filtered(outgoing, answer, caller, asked, &self.clock).await?
             }
-            _ => Ok(passed(outgoing, answer, &self.clock)),
+            _ => passed(outgoing, answer, &self.clock),
+        };
+        let (head, mut body) = answer.into_parts();
+        if let Some(made) = made {
+            let limit = Limits::default().bytes;
+            body = Remembered::new(body, events, limit, self.owned.clone(), made).boxed_unsync();
         }
+        if let Some(terms) = terms {
+            body = Watched::new(body, terms, recording.on_cut(head.status)).boxed_unsync();
+        }
+        Ok(Response::from_parts(head, body))
     }
 
     /// Remembers whose session the server opened, and forgets the one it ended.
@@ -224,6 +273,11 @@ async fn filtered(
         }
         _ => Err(Denial::Listing(ListingError::Shape)),
     }
+}
+
+fn is_kind(headers: &HeaderMap, kind: &str) -> bool {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(kind)
 }
 
 fn for_caller(headers: &HeaderMap, era: Era) -> HeaderMap {

@@ -74,9 +74,10 @@ async fn serve_connection(
         tracing::debug!(%error, "TCP_NODELAY could not be set");
     }
     let builder = builder();
-    let calls = Arc::clone(&inbound);
+    let (calls, ending) = (Arc::clone(&inbound), draining.clone());
     let service = service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(Peer(peer.ip()));
+        request.extensions_mut().insert(ending.clone());
         let inbound = Arc::clone(&calls);
         let proof = prover.answer(&request, peer);
         async move {
