@@ -97,6 +97,7 @@ fn catalog() -> impl Strategy<Value = ScopeCatalog> {
                         holders: Holders { groups: groups.into_iter().collect() },
                         implies: Vec::new(),
                         access_class,
+                        assurance: None,
                     })
             })
             .collect::<Vec<_>>()
@@ -111,6 +112,7 @@ fn catalog() -> impl Strategy<Value = ScopeCatalog> {
             name,
             scopes,
             denial,
+            conditions: Vec::new(),
             downstreams: downstream
                 .into_iter()
                 .map(|(name, scopes)| ToolDownstream { name, scopes })
@@ -192,9 +194,9 @@ fn identity() -> impl Strategy<Value = AgentIdentity> {
         .prop_map(|(kinds, actors)| Callers { kinds, actors });
     let scopes = (scopes(0, 3), any::<bool>()).prop_map(|(scopes, required)| {
         if required {
-            Scopes { required: scopes, optional: Vec::new() }
+            Scopes { required: scopes, optional: Vec::new(), challenge: ScopeChallenge::Operation }
         } else {
-            Scopes { required: Vec::new(), optional: scopes }
+            Scopes { required: Vec::new(), optional: scopes, challenge: ScopeChallenge::Cumulative }
         }
     });
     let stage = || select(vec![Stage::Audit, Stage::Enforce]);

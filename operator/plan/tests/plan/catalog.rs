@@ -61,6 +61,30 @@ fn each_flaw_of_a_catalogue_has_its_reason() {
         ("/spec/downstreams/0/http/origin", json!("https://127.0.0.1"), A::Invalid, "loopback"),
         ("/spec/downstreams/0/http/origin", json!("https://169.254.169.254"), A::Invalid, "metadata"),
         ("/spec/downstreams/0/http", Value::Null, A::Invalid, "http.origin"),
+        (
+            "/spec/toolSets/0/tools/1/conditions",
+            json!([{"name": "others", "when": "arguments.employee =="}]),
+            A::Invalid,
+            "Condition others of tool salary.get",
+        ),
+        (
+            "/spec/toolSets/0/tools/1/conditions",
+            json!([{"name": "others", "when": "arguments.a.matches('a')"}]),
+            A::Invalid,
+            "matches is not offered",
+        ),
+        (
+            "/spec/toolSets/0/tools/1/conditions",
+            json!([{"name": "others", "when": "request.a == 1"}]),
+            A::Invalid,
+            "request is not known",
+        ),
+        (
+            "/spec/toolSets/0/tools/1/conditions",
+            json!([{"name": "others", "when": "has(arguments.a)", "scopes": ["nope"]}]),
+            A::UnknownScope,
+            "Condition others",
+        ),
         ("/spec/downstreams/1/http/caBundle", json!("corp"), A::InvalidCABundle, "ledger"),
     ];
     for (pointer, value, reason, named) in cases {
