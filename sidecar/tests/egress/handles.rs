@@ -76,7 +76,7 @@ fn handles_are_all_different_and_bounded_in_number() {
 }
 
 #[test]
-fn a30_nothing_prints_a_handle_or_token() {
+fn a30_d30_nothing_prints_a_handle_or_token() {
     let handles = Handles::new();
     let call = call(&caller("alice"), "a-secret-token");
     assert!(!format!("{call:?}").contains("secret"));

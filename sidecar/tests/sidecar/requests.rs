@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use crate::support::{Call, World};
 
 #[tokio::test]
-async fn d15_other_paths_verbs_hosts_and_origins_do_not_reach_the_server() {
+async fn c21_d15_d36_other_paths_verbs_hosts_and_origins_do_not_reach_the_server() {
     let world = World::start().await;
     let alice = world.alice();
     let list = || Call::list().token(&alice);

@@ -21,7 +21,7 @@ async fn with_sessions() -> World {
 }
 
 #[tokio::test]
-async fn c17_d33_a_session_is_its_principals() {
+async fn c17_d14_d33_a_session_is_its_principals() {
     let world = with_sessions().await;
     let answer = world.send(Call::initialize().token(&world.alice())).await;
     assert_eq!(answer.header("mcp-session-id"), Some("s-1"));
