@@ -1,4 +1,5 @@
 //! What `cargo xtask` is made of. A library, so that the end-to-end tests use the same cluster and images.
+pub mod audit;
 pub mod cache;
 pub mod cluster;
 pub mod command;

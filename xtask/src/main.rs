@@ -18,6 +18,8 @@ enum Task {
     Image(xtask::images::Args),
     /// The gate: everything that must hold before a change is taken
     Check(xtask::gate::Args),
+    /// Decision records
+    Audit(xtask::audit::Args),
     /// Known vulnerabilities of what is built (needs the advisory database from the network)
     Advisories,
     /// Write the files that are generated from others
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         Task::Cluster(args) => xtask::cluster::run(&args),
         Task::Image(args) => xtask::images::run(&args),
         Task::Check(args) => xtask::gate::run(&args),
+        Task::Audit(args) => xtask::audit::run(&args),
         Task::Advisories => xtask::gate::advisories(),
         Task::Gen => xtask::generate::run(),
         Task::Demo(args) => xtask::demo::run(&args),

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use behalf_crds::v1alpha1::{DecisionCounts, DecisionTally, DecisionVerdict};
-use behalf_policy::feed::{Report, Verdict};
+use behalf_policy::feed::{RecordsHead, Report, Verdict};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,8 @@ pub struct Ledger {
     base: Counts,
     folded: VecDeque<BootId>,
     boots: BTreeMap<BootId, Boot>,
+    /// How far the records of each boot go, also of those that are folded and remembered.
+    heads: BTreeMap<BootId, RecordsHead>,
 }
 
 /// A boot by its pod's UID and its own name: no pod can write into another's.
@@ -139,6 +141,7 @@ impl Ledger {
             base: Counts::default(),
             folded: VecDeque::new(),
             boots: BTreeMap::new(),
+            heads: BTreeMap::new(),
         }
     }
 
@@ -165,7 +168,29 @@ impl Ledger {
         let id = (pod.to_owned(), report.boot.clone());
         let boot =
             Boot { sequence: report.sequence, ended: report.ended, gone: false, counts: Counts::of(report) };
-        self.merge(id, boot)
+        let absorbed = self.merge(id.clone(), boot);
+        match &report.records {
+            Some(head) if self.learn(&id, head) => absorbed.max(Absorbed::Counts),
+            _ => absorbed,
+        }
+    }
+
+    /// The head with the highest sequence stands; a head that was told once is never replaced by another of its sequence.
+    /// Whether it is news.
+    fn learn(&mut self, id: &BootId, head: &RecordsHead) -> bool {
+        if !self.boots.contains_key(id) {
+            return false;
+        }
+        if self.heads.get(id).is_some_and(|held| held.sequence >= head.sequence) {
+            return false;
+        }
+        self.heads.insert(id.clone(), head.clone());
+        true
+    }
+
+    /// How far the records of each boot go, as it was told: boot, sequence and hash of a line.
+    pub fn heads(&self) -> impl Iterator<Item = (&str, u64, &str)> {
+        self.heads.iter().map(|((_, boot), head)| (boot.as_str(), head.sequence, head.head.as_str()))
     }
 
     fn merge(&mut self, id: BootId, boot: Boot) -> Absorbed {
@@ -210,6 +235,9 @@ impl Ledger {
         for (id, boot) in other.boots {
             self.merge(id, boot);
         }
+        for (id, head) in &other.heads {
+            self.learn(id, head);
+        }
         self
     }
 
@@ -238,8 +266,10 @@ impl Ledger {
             self.lost |= !boot.ended;
             self.base.add(&boot.counts);
             self.folded.push_back(id);
-            if self.folded.len() > MAX_FOLDED {
-                self.folded.pop_front();
+            if self.folded.len() > MAX_FOLDED
+                && let Some(id) = self.folded.pop_front()
+            {
+                self.heads.remove(&id);
             }
         }
     }
@@ -307,6 +337,11 @@ impl Ledger {
                     (pod.clone(), name.clone(), boot.sequence, boot.ended, boot.gone, counts)
                 })
                 .collect(),
+            heads: self
+                .heads
+                .iter()
+                .map(|((pod, name), head)| (pod.clone(), name.clone(), head.sequence, head.head.clone()))
+                .collect(),
             kinds: names.in_order(),
         };
         serde_json::to_string(&stored).map_err(|_| LedgerError::Malformed)
@@ -333,6 +368,11 @@ impl Ledger {
             base: counts_of(stored.base, &stored.kinds)?,
             folded: stored.folded.into(),
             boots,
+            heads: stored
+                .heads
+                .into_iter()
+                .map(|(pod, name, sequence, head)| ((pod, name), RecordsHead { sequence, head }))
+                .collect(),
         })
     }
 }
@@ -353,6 +393,9 @@ struct Stored {
     base: StoredCounts,
     folded: Vec<BootId>,
     boots: Vec<(String, String, u64, bool, bool, StoredCounts)>,
+    /// Pod, boot, sequence, hash.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    heads: Vec<(String, String, u64, String)>,
 }
 
 /// Allowed, denied, would-deny, and how often each kind of decision by its place in the list.

@@ -3,7 +3,7 @@
 use behalf_crds::v1alpha1::DecisionVerdict;
 use behalf_plan::Ledger;
 use behalf_plan::reports::Absorbed;
-use behalf_policy::feed::{Report, Tally, Verdict};
+use behalf_policy::feed::{RecordsHead, Report, Tally, Verdict};
 use proptest::prelude::*;
 
 use crate::fixtures::{at, object, report};
@@ -259,4 +259,64 @@ fn what_is_no_ledger_is_not_taken_for_one() {
     ] {
         assert!(Ledger::from_text(&bad).is_err(), "{bad}");
     }
+}
+
+/// The report of a boot whose records go so far.
+fn with_head(boot: &str, sequence: u64, records: Option<(u64, char)>) -> Report {
+    let mut said = report(boot, "sha256:0a");
+    said.sequence = sequence;
+    said.records = records.map(|(sequence, digit)| RecordsHead {
+        sequence,
+        head: format!("sha256:{}", digit.to_string().repeat(64)),
+    });
+    said
+}
+
+fn heads(ledger: &Ledger) -> Vec<(String, u64, char)> {
+    ledger
+        .heads()
+        .map(|(boot, sequence, head)| (boot.to_owned(), sequence, head.chars().last().unwrap()))
+        .collect()
+}
+
+#[test]
+fn the_highest_head_of_each_boot_stands_and_is_never_replaced_by_another_of_its_sequence() {
+    let mut ledger = Ledger::new("uid-1", at(0));
+    for (sequence, records, absorbed) in [
+        (1, None, Absorbed::Boot),
+        (2, Some((4, 'a')), Absorbed::Counts),
+        (3, Some((4, 'a')), Absorbed::Nothing),
+        (4, Some((4, 'b')), Absorbed::Nothing),
+        (5, Some((3, 'c')), Absorbed::Nothing),
+        (6, None, Absorbed::Nothing),
+        (7, Some((9, 'd')), Absorbed::Counts),
+    ] {
+        assert_eq!(ledger.absorb("pod", &with_head("boot-1", sequence, records)), absorbed, "{sequence}");
+    }
+    ledger.absorb("other", &with_head("boot-2", 1, Some((2, 'e'))));
+    let told = [("boot-2".to_owned(), 2, 'e'), ("boot-1".to_owned(), 9, 'd')];
+    assert_eq!(heads(&ledger), told);
+    assert_eq!(heads(&Ledger::from_text(&ledger.to_text().unwrap()).unwrap()), told);
+    let newer = {
+        let mut newer = Ledger::new("uid-1", at(0));
+        newer.absorb("pod", &with_head("boot-1", 8, Some((12, 'f'))));
+        newer
+    };
+    assert_eq!(heads(&ledger.clone().join(newer.clone())), heads(&newer.join(ledger)));
+}
+
+#[test]
+fn a_boot_that_has_ended_keeps_its_head_and_one_that_is_forgotten_does_not() {
+    let mut ledger = Ledger::new("uid-1", at(0));
+    for boot in 0..300 {
+        let mut said = with_head(&format!("boot-{boot:03}"), 1, Some((boot, 'a')));
+        said.ended = true;
+        ledger.absorb("pod", &said);
+        ledger.fold();
+        // Somebody who comes late with another head adds nothing.
+        ledger.absorb("pod", &with_head(&format!("boot-{boot:03}"), 2, Some((1000, 'b'))));
+    }
+    let heads = heads(&ledger);
+    assert_eq!((heads.len(), heads[0].1, heads[255].1), (256, 44, 299));
+    assert!(heads.iter().all(|(_, _, digit)| *digit == 'a'));
 }
