@@ -1,5 +1,12 @@
 //! Why an envelope was refused, and what the caller is told.
 
+use std::fmt;
+
+use super::message::{Era, FIRST_MODERN, SUPPORTED_VERSIONS};
+
+/// A version asked for that is longer than this is not given back.
+const MAX_ECHO: usize = 64;
+
 /// The closed set of reasons for which an envelope is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EnvelopeReason {
@@ -211,12 +218,20 @@ impl EnvelopeReason {
 }
 
 /// A refused envelope. Its text is one of a fixed set.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", reason.message())]
 pub struct EnvelopeError {
     reason: EnvelopeReason,
     id: Option<String>,
     requested: Option<String>,
+    stateless: bool,
+}
+
+/// Shows why, and nothing of what was sent.
+impl fmt::Debug for EnvelopeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EnvelopeError").field("reason", &self.reason).finish_non_exhaustive()
+    }
 }
 
 impl EnvelopeError {
@@ -225,10 +240,11 @@ impl EnvelopeError {
         self
     }
 
-    /// `requested` must look like a date: it is given back to the caller.
-    pub(crate) fn version(requested: &str) -> Self {
-        let dated = is_date(requested).then(|| requested.to_owned());
-        Self { requested: dated, ..Self::from(EnvelopeReason::UnsupportedVersion) }
+    /// `requested` is given back to the caller, who wrote it, unless it is long.
+    pub(crate) fn version(requested: &str, era: Era) -> Self {
+        let echoed = (requested.len() <= MAX_ECHO).then(|| requested.to_owned());
+        let stateless = era == Era::Modern;
+        Self { requested: echoed, stateless, ..Self::from(EnvelopeReason::UnsupportedVersion) }
     }
 
     /// Why.
@@ -255,17 +271,25 @@ impl EnvelopeError {
         self.id.as_deref()
     }
 
-    /// The version asked for, when it is a well-formed one that is not spoken here; the answer
-    /// carries it as `data.requested` next to [`super::SUPPORTED_VERSIONS`].
+    /// The version asked for, when it is not spoken here; the answer carries it as `data.requested` (MCP
+    /// 2026-07-28 basic/versioning).
     #[must_use]
     pub fn requested_version(&self) -> Option<&str> {
         self.requested.as_deref()
+    }
+
+    /// The versions that the same request could be made in, newest first, for `data.supported`: a stateless one
+    /// cannot be made in a version that begins with `initialize`.
+    #[must_use]
+    pub fn supported_versions(&self) -> Vec<&'static str> {
+        let same = |v: &&&str| !self.stateless || ***v >= *FIRST_MODERN;
+        SUPPORTED_VERSIONS.iter().filter(same).copied().collect()
     }
 }
 
 impl From<EnvelopeReason> for EnvelopeError {
     fn from(reason: EnvelopeReason) -> Self {
-        Self { reason, id: None, requested: None }
+        Self { reason, id: None, requested: None, stateless: false }
     }
 }
 

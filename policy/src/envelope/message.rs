@@ -14,7 +14,7 @@ pub const SUPPORTED_VERSIONS: &[&str] =
     &["2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
 
 /// First version without sessions; what carries it, or a later one, belongs to [`Era::Modern`].
-const FIRST_MODERN: &str = "2026-07-28";
+pub(super) const FIRST_MODERN: &str = "2026-07-28";
 /// What a request without `MCP-Protocol-Version` speaks (streamable-http, Protocol Version Header).
 const ASSUMED: &str = "2025-03-26";
 
@@ -154,7 +154,7 @@ impl Message {
             None => None,
         };
         let (era, version) = read_era(stated, headers)?;
-        let target = target::of_call(method, params, kind == Kind::Notification)?;
+        let target = target::of_call(method, params, kind == Kind::Notification, era)?;
         if era == Era::Modern && kind == Kind::Request && stated.is_none() {
             return Err(EnvelopeReason::MissingMeta.into());
         }
@@ -391,6 +391,6 @@ fn read_era<'n>(stated: Option<&'n str>, headers: &HeaderView<'n>) -> Result<(Er
     if SUPPORTED_VERSIONS.iter().any(|v| of_era(v) && *v == version) {
         Ok((era, version))
     } else {
-        Err(EnvelopeError::version(version))
+        Err(EnvelopeError::version(version, era))
     }
 }

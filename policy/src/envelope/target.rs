@@ -2,6 +2,7 @@
 
 use super::error::EnvelopeReason;
 use super::json::{self, Duplicates, Limits, Node};
+use super::message::Era;
 use super::names;
 use crate::ids::ToolName;
 
@@ -81,6 +82,17 @@ pub enum CompletionRef {
     Resource(String),
 }
 
+/// What stateless revisions do not have any more: there it is a method like any that nobody knows (MCP 2026-07-28
+/// changelog; tasks extension).
+const REMOVED: [&str; 6] = [
+    "initialize",
+    "ping",
+    "logging/setLevel",
+    "resources/subscribe",
+    "resources/unsubscribe",
+    "tasks/result",
+];
+
 const MAX_NAME: usize = 1024;
 const MAX_URI: usize = 8192;
 const MAX_SUBSCRIPTIONS: usize = 1024;
@@ -102,6 +114,7 @@ pub(super) fn of_call(
     method: &str,
     params: Option<&Node<'_>>,
     notification: bool,
+    era: Era,
 ) -> Result<Target, EnvelopeReason> {
     if notification {
         return if method.starts_with("notifications/") {
@@ -109,6 +122,9 @@ pub(super) fn of_call(
         } else {
             Err(EnvelopeReason::RequestWithoutId)
         };
+    }
+    if era == Era::Modern && REMOVED.contains(&method) {
+        return Ok(Target::Other(method.to_owned()));
     }
     Ok(match method {
         "tools/call" => {

@@ -80,15 +80,49 @@ fn c7_c13_an_unsupported_version_is_refused() {
         );
         assert_eq!((error.jsonrpc_code(), error.requested_version()), (-32022, Some(version)));
     }
-    for version in ["x", "1.0", "2025-11-25x", "2025/11/25", "DRAFT-2026-v1", "2025-11-25, 2025-11-25"] {
+    let long = "9".repeat(65);
+    for version in ["x", "1.0", "2025-11-25x", "2025/11/25", "DRAFT-2026-v1", "2025-11-25, 2025-11-25", &long]
+    {
         let error = with_headers(&call(""), version, "-", "-").unwrap_err();
-        assert_eq!((error.reason(), error.requested_version()), (EnvelopeReason::UnsupportedVersion, None));
+        assert_eq!(error.reason(), EnvelopeReason::UnsupportedVersion);
+        assert_eq!(error.requested_version(), Some(version).filter(|v| v.len() <= 64));
+        assert_eq!(
+            error.supported_versions(),
+            SUPPORTED_VERSIONS,
+            "such a request can be made in any of them"
+        );
     }
     for stated in ["2025-11-25", "2027-01-01"] {
         let body = call(&format!(r#","_meta":{{"io.modelcontextprotocol/protocolVersion":"{stated}"}}"#));
         refused(&body, stated, "tools/call", "salary.get", EnvelopeReason::UnsupportedVersion);
+        let error = with_headers(&body, stated, "tools/call", "salary.get").unwrap_err();
+        assert_eq!(
+            error.supported_versions(),
+            ["2026-07-28"],
+            "no version with sessions takes a stateless request"
+        );
     }
     assert_eq!(SUPPORTED_VERSIONS.len(), 5);
+}
+
+#[test]
+fn c13_a_method_that_the_modern_era_does_not_have_any_more_is_one_that_nobody_knows() {
+    use behalf_policy::envelope::Target;
+    for method in [
+        "initialize",
+        "ping",
+        "logging/setLevel",
+        "resources/subscribe",
+        "resources/unsubscribe",
+        "tasks/result",
+    ] {
+        let body = format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{"_meta":{{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}}}}"#
+        );
+        let message = with_headers(&body, "2026-07-28", method, "-").unwrap();
+        assert_eq!(*message.target(), Target::Other(method.to_owned()));
+        refused(&body, "2026-07-28", "tools/list", "-", EnvelopeReason::HeaderMismatch);
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod durable;
 mod feed;
 mod forwarding;
 mod handles;
+mod http2;
 mod limits;
 mod listing;
 mod metadata;

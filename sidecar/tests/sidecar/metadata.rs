@@ -13,6 +13,7 @@ async fn a2_a3_a4_metadata_is_served_to_anyone_at_both_paths() {
         assert_eq!(answer.status, 200);
         assert_eq!(answer.header("content-type"), Some("application/json"));
         assert!(answer.header("cache-control").is_some());
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
         assert_eq!(
             answer.json(),
             json!({
