@@ -6,6 +6,7 @@
 mod control {
     mod admission;
     mod api;
+    mod audiences;
     mod bundle;
     mod bypass;
     mod catalog;

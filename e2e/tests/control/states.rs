@@ -108,8 +108,21 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "url-taken",
-        change: |spec| spec["servers"][0]["url"] = json!(behalf_e2e::SERVER),
+        change: |spec| {
+            spec["servers"][0]["url"] = json!("http://fresh.e2e-golden.svc.cluster.local:8000/mcp")
+        },
+        // Of two that were made in one second the first by name is the older.
         says: ("Accepted", "AudienceTaken"),
+    },
+    Case {
+        name: "url-foreign",
+        change: |spec| spec["servers"][0]["url"] = json!(behalf_e2e::SERVER),
+        says: ("Accepted", "HostNotOwned"),
+    },
+    Case {
+        name: "provider-taken",
+        change: |spec| provider(spec, "e2e-twin"),
+        says: ("ResolvedRefs", "IdentityProviderNotAccepted"),
     },
     Case {
         // Of two that were made in one second the first by name is the older.
@@ -161,6 +174,7 @@ fn states_of_an_identity_as_it_is_written() {
     let _providers = [
         copied(&api, "idp", "e2e-broken", |spec| spec["caBundle"] = json!(no_certificate)),
         copied(&api, "idp", "e2e-closed", |spec| spec["allowedNamespaces"] = elsewhere()),
+        copied(&api, "idp", "e2e-twin", |spec| spec["issuer"] = json!("https://e2e-closed.example.com")),
     ];
     for case in CASES {
         let mut object = identity(PLACE, case.name, case.name);
@@ -179,6 +193,7 @@ fn states_of_an_identity_as_it_is_written() {
         ("catalog-inward", "scat", "e2e-inward", "Invalid"),
         ("catalog-nobodys", "scat", "e2e-nobodys", "Accepted"),
         ("provider-broken", "idp", "e2e-broken", "InvalidCABundle"),
+        ("provider-twin", "idp", "e2e-twin", "AudienceTaken"),
     ];
     for (file, kind, name, expected) in of_cluster {
         wrong.extend(state(&api, file, Thing::of_cluster(kind, name), ("Accepted", expected), true));
@@ -271,6 +286,24 @@ fn waits(api: &Api, place: &str, name: &str) -> Value {
     let mut pod = plain(api, place, name);
     main(&mut pod)["command"] = command(WAIT, &[]);
     pod
+}
+
+/// A pod that runs as the account, from before the identity: nobody could refuse it then, and it is found afterwards.
+#[test]
+fn the_state_of_an_identity_whose_account_another_pod_runs_as() {
+    let api = Api::open();
+    let _place = namespace(&api, PLACE, Some("Optional"));
+    api.apply(&account(PLACE, "stray"));
+    let mut stray = waits(&api, PLACE, "stray");
+    stray["spec"]["serviceAccountName"] = json!("stray");
+    make(&api, &stray);
+    ready(&api, PLACE, "stray");
+    api.apply(&identity(PLACE, "stray", "stray"));
+    let thing = Thing::identity(PLACE, "stray");
+    let wrong = state(&api, "stray", thing, ("Ready", "PodsMissing"), true);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    api.kubectl(&["-n", PLACE, "delete", "pod", "stray", "--wait=true", "--timeout=60s"]);
+    reason(&api, PLACE, "stray", "Ready", "NoPods");
 }
 
 /// A pod that runs, one that has to be restarted, and one whose Service leads elsewhere too.

@@ -141,9 +141,9 @@ fn borrowed(api: &Api) {
     thief["spec"]["servers"][0]["url"] = json!(url);
     as_user(api, FIRST, &["create", "-f", "-"], &account(FIRST, "thief").to_string()).unwrap();
     as_user(api, FIRST, &["create", "-f", "-"], &thief.to_string()).unwrap();
-    let said = reason(api, FIRST, "thief", "Accepted", "AudienceTaken");
-    assert!(said.contains(&url) && said.contains(&format!("{OTHER}/tools")), "{said}");
-    // Other spellings of the same URL are the same URL.
+    let said = reason(api, FIRST, "thief", "Accepted", "HostNotOwned");
+    assert!(said.contains(&url) && said.contains(&format!("namespace {OTHER}")), "{said}");
+    // So it is in other spellings.
     for url in
         [format!("{url}/"), url.replace("http", "HTTP"), url.replace("tools.", "Tools."), format!("{url}#")]
     {
