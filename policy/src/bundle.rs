@@ -6,6 +6,7 @@
 
 pub mod document;
 pub mod load;
+pub mod requirement;
 pub mod rows;
 pub mod signed;
 pub mod tokens;

@@ -1,11 +1,14 @@
 //! The decision: a pure, total function of bundle, request and time.
 
-use crate::bundle::document::{Assurance, ScopeChallenge};
+mod requirement;
+
+use crate::bundle::document::ScopeChallenge;
 use crate::bundle::{Bundle, HttpMethod, Policy, Protocol, ScopeRule, Stage, State, Tool};
 use crate::claims::Caller;
 use crate::decision::{Decision, Permit, Reason, Refusal};
 use crate::envelope::{CompletionRef, ListKind, Message, Target};
 use crate::ids::{EntryName, ScopeSet, Timestamp};
+use requirement::{check_arguments, check_login};
 
 /// What a verified caller asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -338,78 +341,6 @@ fn check_scopes(
         challenge.extend(caller.scopes.intersection(&policy.offered).cloned());
     }
     Err(refusal(Reason::InsufficientScope, challenge))
-}
-
-/// What the arguments of a call ask for besides.
-#[derive(Default)]
-struct Besides {
-    scopes: ScopeSet,
-    /// There are conditions, and nothing is known of the arguments.
-    unknown_arguments: bool,
-}
-
-/// Every condition that is true asks for more; one that has no value refuses.
-fn check_arguments(
-    caller: &Caller,
-    row: &Tool,
-    operation: Operation<'_>,
-    unknown: Reason,
-) -> Result<Besides, Refusal> {
-    let mut besides = Besides::default();
-    let refused = |reason| Refusal { explain: row.denial.explains(), hidden_as: unknown, ..plain(reason) };
-    for condition in &row.conditions {
-        // Without its arguments nothing is known of a call.
-        let Operation::CallWith(_, arguments) = operation else {
-            besides.unknown_arguments = true;
-            break;
-        };
-        match condition.when.holds(arguments, caller) {
-            Ok(false) => {}
-            Err(_) => return Err(refused(Reason::ArgumentsNotJudged)),
-            Ok(true) => {
-                besides.scopes.extend(condition.scopes.iter().cloned());
-                let in_group = condition.groups.is_empty() || !condition.groups.is_disjoint(&caller.groups);
-                let never = condition.scopes.is_empty() && condition.groups.is_empty();
-                if never || !in_group {
-                    // No scope would help: none is asked for (D32).
-                    return Err(refused(Reason::ArgumentsNotAllowed));
-                }
-            }
-        }
-    }
-    Ok(besides)
-}
-
-/// How the caller has to have logged in to use these scopes: all that each of them asks (RFC 9470).
-fn check_login(policy: &Policy, caller: &Caller, judged: &Judged, now: Timestamp) -> Result<(), Refusal> {
-    let mut wanted = Assurance::default();
-    let mut lacking = false;
-    for assurance in judged.needed.iter().filter_map(|scope| policy.scopes.get(scope)?.assurance.as_ref()) {
-        if let Some(max_age) = assurance.max_age {
-            wanted.max_age = Some(wanted.max_age.map_or(max_age, |age| age.min(max_age)));
-            // A token that does not say when is of a login at no known time. One from the future is not recent.
-            let recent =
-                caller.login.at.is_some_and(|at| at.0 <= now.0.saturating_add(60) && now < at.plus(max_age));
-            lacking |= !recent;
-        }
-        if !assurance.acr_values.is_empty() {
-            lacking |= !caller.login.acr.as_ref().is_some_and(|acr| assurance.acr_values.contains(acr));
-            if wanted.acr_values.is_empty() {
-                wanted.acr_values.clone_from(&assurance.acr_values);
-            } else {
-                wanted.acr_values.retain(|acr| assurance.acr_values.contains(acr));
-                // No login would do: nothing is asked for (D32).
-                if wanted.acr_values.is_empty() {
-                    return Err(judged.refused.clone());
-                }
-            }
-        }
-    }
-    if !lacking {
-        return Ok(());
-    }
-    let log_in = judged.refused.explain.then_some(wanted);
-    Err(Refusal { log_in, ..judged.refused.clone() })
 }
 
 fn holds(rule: &ScopeRule, caller: &Caller) -> bool {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::requirement::{Assurance, ConditionDocument, ScopeChallenge};
 use super::rows::{PromptDocument, Protocol, ResourceDocument, RouteDocument};
 use super::tokens::{Introspection, TokenRules, is_default};
 use crate::ids::{Audience, ClientId, EntryName, Group, Issuer, Scope, ToolName};
@@ -227,22 +228,6 @@ pub struct ToolDocument {
     pub conditions: Vec<ConditionDocument>,
 }
 
-/// What a call needs besides, where an expression over its arguments is true.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ConditionDocument {
-    /// Name of the row.
-    pub name: EntryName,
-    /// The expression; see [`crate::condition`].
-    pub when: String,
-    /// Further scopes, all of them.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub scopes: BTreeSet<Scope>,
-    /// Groups of which the caller must be in one.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub groups: BTreeSet<Group>,
-}
-
 /// How a refused tool call is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Denial {
@@ -283,28 +268,6 @@ pub struct ScopeDocument {
     /// How the caller must have logged in to use it; anyhow, where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assurance: Option<Assurance>,
-}
-
-/// How a caller must have logged in (RFC 9470).
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Assurance {
-    /// At most so many seconds ago.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_age: Option<u32>,
-    /// In one of these ways, the preferred first; empty: in any.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub acr_values: Vec<String>,
-}
-
-/// Which scopes a challenge names (A16).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum ScopeChallenge {
-    /// All of the refused operation: the client adds what it has (MCP 2026-07-28).
-    #[default]
-    Operation,
-    /// Those of the operation and those presented (MCP 2025-11-25), for clients that ask for what is named and nothing else.
-    Cumulative,
 }
 
 /// Who may call.
