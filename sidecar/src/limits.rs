@@ -82,6 +82,7 @@ struct State {
     shares: BTreeMap<EntryName, Share>,
     asked: BTreeMap<EntryName, u64>,
     swept: Option<i64>,
+    swept_peers: Option<i64>,
 }
 
 impl fmt::Debug for Limits {
@@ -159,10 +160,13 @@ impl Limits {
     /// When there were too many.
     pub fn unauthenticated(&self, peer: IpAddr, now: i64) -> Result<(), Limited> {
         let rate = UNAUTHENTICATED;
-        let peers = &mut self.state().peers;
+        let mut state = self.state();
+        let State { peers, swept_peers, .. } = &mut *state;
         let mut peer = peer.to_canonical();
         if peers.len() >= MAX_PEERS && !peers.contains_key(&peer) {
-            peers.retain(|_, bucket| !bucket.at(rate, now).is_full(rate));
+            if is_time(swept_peers, now) {
+                peers.retain(|_, bucket| !bucket.at(rate, now).is_full(rate));
+            }
             if peers.len() >= MAX_PEERS {
                 peer = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
             }
@@ -234,10 +238,9 @@ impl State {
         if more == 0 || fits(self) {
             return true;
         }
-        if self.swept.is_some_and(|swept| (0..SWEEP).contains(&now.saturating_sub(swept))) {
+        if !is_time(&mut self.swept, now) {
             return false;
         }
-        self.swept = Some(now);
         let rates: HashMap<Kind, Rate> =
             policy.rate_limits.iter().map(|limit| (kind(limit), self.rate(limit, shared))).collect();
         self.buckets.retain(|kind, table| match rates.get(kind) {
@@ -249,6 +252,15 @@ impl State {
         });
         fits(self)
     }
+}
+
+/// Whether it is time to sweep again, which then is done.
+fn is_time(swept: &mut Option<i64>, now: i64) -> bool {
+    let just = swept.is_some_and(|swept| (0..SWEEP).contains(&now.saturating_sub(swept)));
+    if !just {
+        *swept = Some(now);
+    }
+    !just
 }
 
 fn kind(limit: &RateLimit) -> Kind {

@@ -1,5 +1,6 @@
 //! The operator's feed, as far as a sidecar can tell: TLS, reports taken, answers held.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
@@ -9,7 +10,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use behalf_policy::bundle::signed::SignedBundle;
-use behalf_policy::feed::{Answer, FORMAT, Report};
+use behalf_policy::feed::{Answer, FORMAT, Report, Share};
+use behalf_policy::ids::EntryName;
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Full};
@@ -36,6 +38,8 @@ pub(crate) struct Post {
 struct Answers {
     /// Offered to whoever reports another.
     offer: Option<SignedBundle>,
+    /// Told to whoever reports that it has others.
+    shares: Option<BTreeMap<EntryName, Share>>,
     /// Instead of any answer.
     status: Option<u16>,
     /// Instead of an answer with status 200.
@@ -83,6 +87,11 @@ impl Feed {
     /// Offers nothing from now on.
     pub(crate) fn offer_nothing(&self) {
         self.answers.send_modify(|answers| answers.offer = None);
+    }
+
+    /// Gives these shares of rate limits from now on, at once also to whoever waits.
+    pub(crate) fn share(&self, shares: Option<BTreeMap<EntryName, Share>>) {
+        self.answers.send_modify(|answers| answers.shares = shares);
     }
 
     /// Answers with this status from now on; `None` for as usual.
@@ -144,11 +153,18 @@ async fn answered(
     let report = Report::parse(&body.to_bytes()).expect("a report within its bounds");
     let authorization = parts.headers.get("authorization").map(|v| v.to_str().unwrap().to_owned());
     let runs = report.bundle.as_ref().map(|running| running.digest.clone());
-    let ended = report.ended;
+    let (ended, has) = (report.ended, report.rate_limits.clone());
+    let other = |shares: &BTreeMap<EntryName, Share>| {
+        has.iter().any(|(name, it)| shares.contains_key(name) && it.share.as_ref() != shares.get(name))
+    };
     posts.lock().unwrap().push(Post { authorization, report });
     let news = |answers: &Answers| {
         let offer = answers.offer.as_ref().filter(|offer| Some(digest_of(offer)) != runs);
-        answers.status.is_some() || answers.body.is_some() || offer.is_some() || ended
+        answers.status.is_some()
+            || answers.body.is_some()
+            || offer.is_some()
+            || ended
+            || answers.shares.as_ref().is_some_and(other)
     };
     let until = tokio::time::timeout(Duration::from_secs(2), answers.wait_for(news)).await;
     let now = until.ok().and_then(Result::ok).map(|answers| answers.clone()).unwrap_or_default();
@@ -159,7 +175,7 @@ async fn answered(
         return Response::new(Full::new(Bytes::from_static(body.as_bytes())));
     }
     let bundle = now.offer.filter(|offer| Some(digest_of(offer)) != runs);
-    let answer = serde_json::to_vec(&Answer { format: FORMAT, bundle, shares: None }).unwrap();
+    let answer = serde_json::to_vec(&Answer { format: FORMAT, bundle, shares: now.shares }).unwrap();
     Response::new(Full::new(Bytes::from(answer)))
 }
 

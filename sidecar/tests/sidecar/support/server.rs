@@ -63,7 +63,7 @@ impl Reply {
     }
 
     /// An event stream fed by what is returned; it ends when that is dropped.
-    fn stream() -> (Self, Events) {
+    pub(crate) fn stream() -> (Self, Events) {
         let (sender, receiver) = mpsc::unbounded::<&'static str>();
         let frames = receiver.map(|text| Ok(Frame::data(Bytes::from_static(text.as_bytes()))));
         let mut reply = Self::new(200, "text/event-stream", "").header("x-accel-buffering", "no");
