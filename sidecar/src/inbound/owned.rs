@@ -42,15 +42,18 @@ impl Made {
         };
         let conditions = tool.as_deref().and_then(|name| policy.server.tools.get(name));
         let keep = conditions.is_some_and(|tool| !tool.conditions.is_empty());
-        let arguments = message.arguments().filter(|text| keep && text.len() <= MAX_ARGUMENTS);
-        Self { principal, tool, arguments: arguments.map(str::to_owned) }
+        let arguments = keep.then(|| message.arguments().unwrap_or("{}"));
+        let arguments = arguments.filter(|text| text.len() <= MAX_ARGUMENTS).map(str::to_owned);
+        Self { principal, tool, arguments }
     }
 
     /// What is asked again of policy whenever the task is asked about.
     pub(super) fn operation(&self) -> Operation<'_> {
-        match &self.tool {
-            Some(tool) => Operation::CallWith(tool, self.arguments.as_deref()),
-            None => Operation::Other,
+        match (&self.tool, &self.arguments) {
+            (Some(tool), Some(arguments)) => Operation::CallWith(tool, Some(arguments)),
+            // Arguments that were not kept are not known: with conditions on them the task is refused.
+            (Some(tool), None) => Operation::CallTool(tool),
+            (None, _) => Operation::Other,
         }
     }
 }
