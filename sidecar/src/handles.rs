@@ -13,6 +13,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use behalf_policy::bundle::HttpMethod;
 use behalf_policy::claims::Caller;
 use behalf_policy::decide::Operation;
 use behalf_policy::ids::{Timestamp, ToolName};
@@ -43,6 +44,8 @@ pub struct OpenCall {
     pub tool: ToolName,
     /// The JSON text of its arguments, where its tool has conditions on them; else they are not known any more.
     pub arguments: Option<String>,
+    /// Method and path, where a request of a plain HTTP API was permitted; the tool is the name of its row then.
+    pub route: Option<(HttpMethod, String)>,
     /// Identifies the inbound request, for the records of what it leads to.
     pub request_id: String,
     /// When it was permitted.
@@ -72,6 +75,9 @@ impl OpenCall {
     #[must_use]
     pub fn operation(&self) -> Operation<'_> {
         let tool = self.tool.as_str();
+        if let Some((method, path)) = &self.route {
+            return Operation::Http(*method, path);
+        }
         match &self.arguments {
             Some(arguments) => Operation::CallWith(tool, Some(arguments)),
             None => Operation::CallTool(tool),

@@ -2,8 +2,10 @@
 //! decision, record, forwarding. Every refusal happens before the first byte of an answer, and every
 //! request leaves exactly one record.
 
+mod api;
 mod authenticate;
 mod body;
+mod cors;
 mod forward;
 mod head;
 mod headers;
@@ -16,8 +18,6 @@ mod stream;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -43,7 +43,7 @@ pub struct Inbound {
     verifier: Verifier,
     sessions: sessions::Sessions,
     owned: owned::Owned,
-    server: Client<ToAnswers<HttpConnector>, Full<Bytes>>,
+    server: Client<ToAnswers<HttpConnector>, body::AnswerBody>,
 }
 
 impl std::fmt::Debug for Inbound {

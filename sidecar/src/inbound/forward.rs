@@ -17,9 +17,11 @@ use http::header::{
     HeaderName, HeaderValue,
 };
 use http::{Method, Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use secrecy::SecretString;
 
+use super::api::{Api, is_too_large};
 use super::body::{AnswerBody, CallBody, Keep, OpenRequest, full, read};
 use super::owned::{Made, Remembered};
 use super::respond::Denial;
@@ -50,9 +52,14 @@ pub(super) struct Outgoing<'a> {
     /// The session the request belongs to.
     pub(super) session: Option<&'a str>,
     pub(super) handle: Option<OpenHandle>,
+    /// The caller's token, where its provider has to be asked about it for as long as a stream is open.
+    pub(super) asked: Option<SecretString>,
     pub(super) open: OpenRequest,
     /// The call that made the task which is asked about.
     pub(super) made: Option<Made>,
+    /// The request of a plain HTTP API, with its body.
+    pub(super) api: Option<&'a Api>,
+    pub(super) upload: Option<AnswerBody>,
     /// Tells of the end of this sidecar.
     pub(super) draining: Option<Draining>,
 }
@@ -88,20 +95,27 @@ impl Outgoing<'_> {
         }
         match (self.target(), self.message.and_then(Message::id_text)) {
             (Some(Target::List(kind)), Some(id)) => Some((caller, Some((*kind, id.to_owned())))),
-            (None, _) if self.verb == Method::GET && self.headers.contains_key(LAST_EVENT_ID) => {
+            (None, _)
+                if self.api.is_none()
+                    && self.verb == Method::GET
+                    && self.headers.contains_key(LAST_EVENT_ID) =>
+            {
                 Some((caller, None))
             }
             _ => None,
         }
     }
 
-    fn request(&self) -> Result<Request<Full<Bytes>>, Denial> {
+    fn request(&mut self) -> Result<Request<AnswerBody>, Denial> {
         let server = &self.policy.server;
-        let uri: Uri = format!("http://127.0.0.1:{}{}", server.port, server.path)
+        let target = self.api.map_or(server.path.as_str(), |api| api.target.as_str());
+        let uri: Uri = format!("http://127.0.0.1:{}{target}", server.port)
             .parse()
             .map_err(|_| Denial::ServerUnavailable)?;
         let mut headers = headers::for_server(self.headers);
-        if self.era() == Era::Modern {
+        if self.api.is_some() {
+            // What the names of MCP mean there is the server's own business.
+        } else if self.era() == Era::Modern {
             // Sessions do not exist there, and what does not exist is not passed on (C2).
             headers.remove(SESSION_ID);
             headers.remove(LAST_EVENT_ID);
@@ -137,8 +151,13 @@ impl Outgoing<'_> {
                 in_meta = Some(handle.as_str());
             }
         }
-        let body = self.message.map(|message| message.forward_body(in_meta)).unwrap_or_default();
-        let mut request = Request::new(Full::new(Bytes::from(body)));
+        let body = match (self.upload.take(), self.message) {
+            (Some(upload), _) => upload,
+            (None, message) => {
+                full(message.map(|message| message.forward_body(in_meta)).unwrap_or_default().into())
+            }
+        };
+        let mut request = Request::new(body);
         *request.method_mut() = self.verb.clone();
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
@@ -150,12 +169,13 @@ impl Inbound {
     /// Sends the request to the server and gives its answer as the caller gets it.
     pub(super) async fn forward(
         &self,
-        outgoing: Outgoing<'_>,
+        mut outgoing: Outgoing<'_>,
         recording: &Recording,
     ) -> Result<Response<AnswerBody>, Denial> {
         let answered = self.server.request(outgoing.request()?);
         let answer = match tokio::time::timeout(HEAD_WITHIN, answered).await {
             Ok(Ok(answer)) => answer,
+            Ok(Err(error)) if is_too_large(&error) => return Err(Denial::BodyTooLarge),
             Ok(Err(error)) => {
                 tracing::warn!(%error, "the server did not take a request");
                 return Err(Denial::ServerUnavailable);
@@ -168,7 +188,12 @@ impl Inbound {
             bundles: self.bundles.clone(),
             clock: self.clock.clone(),
             caller: outgoing.caller.clone(),
+            token: outgoing
+                .asked
+                .as_ref()
+                .and_then(|token| self.verifier.watch(&self.bundles, &self.clock, token)),
             message: outgoing.message.cloned(),
+            api: outgoing.api.cloned(),
             made: outgoing.made.clone(),
             active: Arc::clone(outgoing.active),
             draining: outgoing.draining.clone(),

@@ -1,21 +1,23 @@
 //! The head of a request: where it goes, and what in it is refused whatever policy says.
 
-use behalf_policy::bundle::{Host, Server};
+use behalf_policy::bundle::{Host, Protocol, Server};
 use behalf_policy::challenge::METADATA_PREFIX;
 use behalf_policy::envelope::{HeaderField, HeaderView, MediaView};
 use http::header::{
-    ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, ORIGIN,
-    TRANSFER_ENCODING, UPGRADE,
+    ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, TRANSFER_ENCODING,
+    UPGRADE,
 };
 use http::request::Parts;
 use http::{Method, Version};
 
+use super::api::Api;
 use super::authenticate::carries_token;
+use super::cors::{check_origin, is_preflight};
 use super::respond::Denial;
 use crate::bundle_source::Prepared;
 
 /// What a request is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Route {
     /// The protected-resource metadata.
     Metadata,
@@ -25,6 +27,10 @@ pub(super) enum Route {
     Stream,
     /// The end of a session (up to 2025-11-25).
     End,
+    /// A request of a plain HTTP API.
+    Api(Api),
+    /// What a browser asks before a script's request.
+    Preflight,
 }
 
 /// Finds the route, and refuses what no route takes.
@@ -41,12 +47,23 @@ pub(super) fn route(parts: &Parts, server: &Server, prepared: &Prepared) -> Resu
     if path == prepared.metadata_path || path == METADATA_PREFIX {
         return match parts.method {
             Method::GET => Ok(Route::Metadata),
+            Method::OPTIONS if is_preflight(parts) => Ok(Route::Preflight),
             _ => Err(Denial::VerbNotAllowed),
         };
     }
     check_origin(&parts.headers, server)?;
+    if server.protocol == Protocol::Http {
+        let api = Api::read(parts, server)?;
+        if parts.uri.query().is_some_and(carries_token) {
+            return Err(Denial::TokenInQuery);
+        }
+        return Ok(if is_preflight(parts) { Route::Preflight } else { Route::Api(api) });
+    }
     if path != server.path {
         return Err(Denial::UnknownPath);
+    }
+    if is_preflight(parts) {
+        return Ok(Route::Preflight);
     }
     match parts.uri.query() {
         Some(query) if carries_token(query) => return Err(Denial::TokenInQuery),
@@ -86,12 +103,6 @@ fn host(parts: &Parts) -> Result<Option<&str>, Denial> {
         (Some(host), _) | (None, Some(host)) => Ok(Some(host)),
         (None, None) => Ok(None),
     }
-}
-
-/// A browser names the site whose script calls; only the server's own may (C21).
-fn check_origin(headers: &HeaderMap, server: &Server) -> Result<(), Denial> {
-    let own = |value: &http::HeaderValue| value.as_bytes() == server.origin.as_bytes();
-    if headers.get_all(ORIGIN).iter().all(own) { Ok(()) } else { Err(Denial::OriginNotAllowed) }
 }
 
 /// The headers that mirror the body.

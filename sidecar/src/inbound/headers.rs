@@ -27,6 +27,16 @@ const CALLER_ONLY: [HeaderName; 4] = [
     HeaderName::from_static("txn-token"),
 ];
 
+/// With these some servers take another method or path than was judged.
+const OTHER_TARGET: [&str; 6] = [
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "x-original-url",
+    "x-original-uri",
+    "x-rewrite-url",
+];
+
 /// What a server cannot say in our place (D16); its cookies would come back as credentials.
 const SERVER_ONLY: [HeaderName; 3] =
     [header::WWW_AUTHENTICATE, header::SET_COOKIE, HeaderName::from_static("dpop-nonce")];
@@ -45,6 +55,7 @@ pub(super) fn for_server(from: &HeaderMap) -> HeaderMap {
             || text.starts_with("proxy-")
             || text.starts_with("x-forwarded-")
             || text == "x-real-ip"
+            || OTHER_TARGET.contains(&text)
             || is_ours(text)
             // What is written like a handle is none of the caller's, wherever it stands.
             || holds_handle(value.as_bytes())
@@ -95,6 +106,8 @@ pub(super) fn for_caller(from: &HeaderMap) -> HeaderMap {
         let text = name.as_str();
         let drop = HOP_BY_HOP.contains(name)
             || SERVER_ONLY.contains(name)
+            // Which pages may see an answer is not for the server to say.
+            || text.starts_with("access-control-")
             || text.starts_with("proxy-")
             || is_ours(text)
             || nominated.iter().any(|n| n == text);

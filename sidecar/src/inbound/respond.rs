@@ -3,12 +3,13 @@
 //! A caller without a valid token is told no more than that; which of our reasons it was stands in the
 //! record, which names the same request id.
 
-use behalf_policy::bundle::RefuseAllReason;
+use behalf_policy::bundle::{Protocol, RefuseAllReason};
 use behalf_policy::challenge;
 use behalf_policy::claims::TokenRefusal;
 use behalf_policy::decision::{Reason, Refusal};
 use behalf_policy::envelope::{EnvelopeError, EnvelopeReason, Era, Message, Target};
 use behalf_policy::listing::ListingError;
+use behalf_policy::raw_path::PathRefusal;
 use bytes::Bytes;
 use http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
@@ -56,6 +57,10 @@ pub(super) enum Denial {
     UpgradeNotAllowed,
     #[error("a query is not taken here")]
     QueryNotAllowed,
+    #[error("the request path is not usable")]
+    Path(PathRefusal),
+    #[error("the request body is too large")]
+    BodyTooLarge,
     #[error("the request body did not arrive in time")]
     BodyTimeout,
     #[error("the request body could not be read")]
@@ -116,6 +121,8 @@ impl Denial {
             Self::OriginNotAllowed => "OriginNotAllowed",
             Self::UpgradeNotAllowed => "UpgradeNotAllowed",
             Self::QueryNotAllowed => "QueryNotAllowed",
+            Self::Path(refusal) => refusal.reason(),
+            Self::BodyTooLarge => EnvelopeReason::BodyTooLarge.as_str(),
             Self::BodyTimeout => "BodyTimeout",
             Self::BodyUnreadable => "BodyUnreadable",
             Self::Envelope(error) => error.reason().as_str(),
@@ -186,12 +193,18 @@ impl Denial {
             Self::VerbNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::HostNotAllowed => StatusCode::MISDIRECTED_REQUEST,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            // A path that is hidden and one that does not exist are told in the same words (D35).
+            Self::Policy(refusal) if !refusal.explain && refusal.hidden_as == Reason::RouteUnknown => {
+                StatusCode::NOT_FOUND
+            }
             Self::Envelope(error) => {
                 StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::BAD_REQUEST)
             }
             Self::BadTarget
             | Self::UpgradeNotAllowed
             | Self::QueryNotAllowed
+            | Self::Path(_)
             | Self::BodyUnreadable
             | Self::NotOwned
             | Self::CredentialsMalformed
@@ -286,10 +299,15 @@ pub(super) fn refuse(
     // The id is JSON that the envelope wrote itself; text that is not JSON would not be one.
     let id = id.filter(|id| serde_json::from_str::<&RawValue>(id).is_ok()).unwrap_or("null");
     let body = format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"error\":{error}}}");
+    let server = active.and_then(Active::policy).map(|(policy, _)| &policy.server);
+    let (kind, body) = match server.map(|server| server.protocol) {
+        Some(Protocol::Http) => ("application/problem+json", problem(denial, request_id)),
+        Some(Protocol::Mcp) | None => ("application/json", body),
+    };
     let mut response = Response::new(full(Bytes::from(body)));
     *response.status_mut() = denial.status();
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some(challenge) = denial.challenge(active) {
         headers.insert(WWW_AUTHENTICATE, challenge);
@@ -298,9 +316,22 @@ pub(super) fn refuse(
         headers.insert(RETRY_AFTER, HeaderValue::from(limited.retry_after));
     }
     if matches!(denial, Denial::VerbNotAllowed) {
-        headers.insert(ALLOW, HeaderValue::from_static("GET, POST, DELETE"));
+        headers.insert(ALLOW, HeaderValue::from_static(server.map_or("POST", super::api::methods)));
     }
     response
+}
+
+/// The same to callers of a plain HTTP API (RFC 9457).
+fn problem(denial: &Denial, request_id: &str) -> String {
+    json!({
+        "type": "about:blank",
+        "title": denial.status().canonical_reason().unwrap_or_default(),
+        "status": denial.status().as_u16(),
+        "detail": denial.to_string(),
+        "reason": denial.told(),
+        "requestId": request_id,
+    })
+    .to_string()
 }
 
 /// The protected-resource metadata (RFC 9728 §3.2).

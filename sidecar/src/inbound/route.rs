@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use behalf_policy::bundle::{Policy, Stage};
 use behalf_policy::claims::Caller;
-use behalf_policy::decide::{Operation, decide_metered, decide_unknown_caller};
+use behalf_policy::decide::{decide_metered, decide_unknown_caller};
 use behalf_policy::decision::{Decision, Permit};
 use behalf_policy::envelope::{EnvelopeError, EnvelopeReason, Era, Limits, Message, Target, check_media};
 use behalf_policy::ids::ToolName;
@@ -16,14 +16,15 @@ use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::Inbound;
+use super::api::{Api, methods, upload};
 use super::authenticate::bearer;
 use super::body::{AnswerBody, OpenRequest, read};
 use super::forward::Outgoing;
 use super::head::{Route, media, mirrored, route};
 use super::respond::{Denial, REQUEST_ID, metadata, refuse};
 use super::sessions::Principal;
-use super::stream::operation;
+use super::stream::operation_of;
+use super::{Inbound, cors};
 use crate::bundle_source::{Active, Prepared};
 use crate::drain::Draining;
 use crate::handles::{CallName, OpenCall, OpenHandle};
@@ -58,6 +59,8 @@ struct Terms<'a> {
     grace: u32,
     keep_arguments: bool,
     name: Option<CallName>,
+    /// The request of a plain HTTP API, and the name of its row.
+    api: Option<(&'a Api, &'a str)>,
 }
 
 impl Inbound {
@@ -69,6 +72,8 @@ impl Inbound {
         let Ok(request_id) = request_id() else {
             return refuse(&Denial::NotRecorded, None, None, "");
         };
+        let page = active.as_deref().and_then(Active::policy);
+        let page = page.and_then(|(policy, _)| cors::page(request.headers(), &policy.server));
         let mut recording = Recording::inbound(&self.audit, &request_id);
         let served = self.serve(active.as_ref(), request, &request_id, &mut recording, open).await;
         let mut response = served.unwrap_or_else(|refused| {
@@ -80,6 +85,9 @@ impl Inbound {
         }
         if let Ok(id) = HeaderValue::from_str(&request_id) {
             response.headers_mut().insert(REQUEST_ID, id);
+        }
+        if let Some(page) = page {
+            cors::let_see(response.headers_mut(), page);
         }
         self.metrics.answered(started.elapsed().as_secs_f64());
         response
@@ -107,14 +115,27 @@ impl Inbound {
         let (policy, prepared) = active.policy().ok_or(Denial::NoBundle)?;
         recording.policy(policy);
 
-        let message = match route(&parts, &policy.server, prepared)? {
+        let (mut message, mut api) = (None, None);
+        match route(&parts, &policy.server, prepared)? {
             Route::Metadata => {
                 recording.decision("Permit", None);
-                return Ok(metadata(&prepared.metadata));
+                let mut answer = metadata(&prepared.metadata);
+                cors::let_everybody_see(answer.headers_mut());
+                return Ok(answer);
             }
-            Route::Message => Some(read_message(&parts, body).await?),
-            Route::Stream | Route::End => None,
-        };
+            Route::Preflight => {
+                recording.decision("Permit", None);
+                let mut answer = cors::preflight(&parts.headers, methods(&policy.server));
+                cors::let_everybody_see(answer.headers_mut());
+                return Ok(answer);
+            }
+            Route::Message => message = Some(read_message(&parts, body).await?),
+            Route::Stream | Route::End => {}
+            Route::Api(found) => {
+                recording.method(format!("HTTP {}", verb(&parts.method)), found.name(&policy.server));
+                api = Some((found, upload(body)?));
+            }
+        }
         if let Some(message) = &message {
             let tool = match message.target() {
                 Target::ToolCall { name } => Some(name.as_str()),
@@ -123,7 +144,7 @@ impl Inbound {
             recording.method(message.method().unwrap_or("response").to_owned(), tool);
             recording.required(policy, tool);
         }
-        let judged = Judged { active, policy, prepared, parts: &parts, message: message.as_ref() };
+        let judged = Judged { active, policy, prepared, parts: &parts, message: message.as_ref(), api };
         self.judge(judged, request_id, recording, open).await.map_err(|denial| Refused {
             denial: denial.in_words_of(message.as_ref()),
             id: message.as_ref().and_then(Message::id_text).map(str::to_owned),
@@ -137,19 +158,23 @@ impl Inbound {
         recording: &mut Recording,
         open: OpenRequest,
     ) -> Result<Response<AnswerBody>, Denial> {
-        let Judged { active, policy, prepared, parts, message } = judged;
+        let Judged { active, policy, prepared, parts, message, api } = judged;
+        let (api, upload) = api.unzip();
         let now = self.clock.now();
         let proved = self.authenticate(active, policy, parts).await;
         if proved.as_ref().is_err_and(Denial::is_of_nobody) {
             self.limits.unauthenticated(peer(parts), self.clock.millis()).map_err(Denial::TooMany)?;
         }
         let caller = proved.as_ref().ok().map(|p| Arc::clone(&p.caller));
+        let is_asked =
+            |token: &SecretString| self.verifier.asked_every(policy, token.expose_secret()).is_some();
+        let asked = proved.as_ref().ok().map(|p| &p.token).filter(|token| is_asked(token)).cloned();
         if let Some(caller) = &caller {
             recording.caller(caller);
         }
         let principal = Principal::of(caller.as_deref());
         // Sessions are a matter of the legacy era; a modern request that names one is not of it (C2).
-        let legacy = message.is_none_or(|m| m.era() == Era::Legacy);
+        let legacy = api.is_none() && message.is_none_or(|m| m.era() == Era::Legacy);
         let checked = match &proved {
             Ok(_) if legacy => self.sessions.check(&parts.headers, principal).map_err(Denial::Session),
             _ => Ok(None),
@@ -163,7 +188,7 @@ impl Inbound {
         // What authentication refuses is refused, or recorded and let through without any authority.
         let handle = match proved.and_then(|proved| checked.map(|_| proved)) {
             Err(denial) if policy.authentication == Stage::Audit => {
-                let operation = message.map_or(Operation::Protocol, Operation::from);
+                let operation = operation_of(made.as_ref(), message, api.as_ref());
                 decide_unknown_caller(&active.bundle, operation).map_err(Denial::Policy)?;
                 recording.decision("WouldDeny", Some(denial.reason()));
                 None
@@ -171,11 +196,7 @@ impl Inbound {
             Err(denial) => return Err(denial),
             Ok(proved) => {
                 self.cancel(message, principal, session);
-                let operation = match (&made, message) {
-                    (Some(made), _) => made.operation(),
-                    (None, Some(message)) => operation(message),
-                    (None, None) => Operation::Protocol,
-                };
+                let operation = operation_of(made.as_ref(), message, api.as_ref());
                 let (mut limited, shared) = (None, active.bundle.feed.is_some());
                 let decision = decide_metered(&active.bundle, &proved.caller, operation, now, |policy| {
                     let millis = self.clock.millis();
@@ -200,6 +221,7 @@ impl Inbound {
                             grace: policy.server.handle_grace,
                             keep_arguments: has_conditions(policy, message),
                             name: id.map(|id| CallName::new(principal.as_bytes(), session, id)),
+                            api: api.as_ref().zip(api.as_ref().and_then(|api| api.name(&policy.server))),
                         };
                         self.handle_for(&permit, proved, message, terms)?
                     }
@@ -217,8 +239,11 @@ impl Inbound {
             principal,
             session,
             handle,
+            asked,
             open,
             made,
+            api: api.as_ref(),
+            upload,
             draining: parts.extensions.get::<Draining>().cloned(),
         };
         recording.intend().await.map_err(|_| Denial::NotRecorded)?;
@@ -254,11 +279,15 @@ impl Inbound {
         message: Option<&Message>,
         terms: Terms<'_>,
     ) -> Result<Option<OpenHandle>, Denial> {
-        let Some(Target::ToolCall { name }) = message.map(Message::target) else { return Ok(None) };
+        let name = match (message.map(Message::target), terms.api) {
+            (Some(Target::ToolCall { name }), _) => name.as_str(),
+            (None, Some((_, name))) => name,
+            _ => return Ok(None),
+        };
         if !permit.needs_handle() {
             return Ok(None);
         }
-        let Ok(tool) = ToolName::new(name.as_str()) else { return Ok(None) };
+        let Ok(tool) = ToolName::new(name) else { return Ok(None) };
         let call = OpenCall {
             caller: proved.caller,
             token: proved.token,
@@ -266,6 +295,7 @@ impl Inbound {
             arguments: terms
                 .keep_arguments
                 .then(|| message.and_then(Message::arguments).unwrap_or("{}").to_owned()),
+            route: terms.api.map(|(api, _)| api.route()),
             request_id: terms.request_id.to_owned(),
             opened: self.clock.now(),
             grace: terms.grace,
@@ -282,6 +312,7 @@ struct Judged<'a> {
     prepared: &'a Prepared,
     parts: &'a Parts,
     message: Option<&'a Message>,
+    api: Option<(Api, AnswerBody)>,
 }
 
 /// Whether the arguments of this call decide about it, now and at each use of its handle.

@@ -8,18 +8,20 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use behalf_policy::claims::Caller;
+use behalf_policy::claims::{Caller, TokenRefusal};
 use behalf_policy::decide::{Operation, decide, decide_unknown_caller};
 use behalf_policy::decision::{Decision, Reason};
 use behalf_policy::envelope::{Era, Message, Target};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
+use super::api::Api;
 use super::body::{AnswerBody, BodyError};
 use super::owned::Made;
 use crate::bundle_source::{Active, Bundles};
 use crate::clock::Clock;
 use crate::drain::Draining;
+use crate::token::Watch;
 
 /// How often the clock and the bundle in use are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -32,8 +34,12 @@ pub(super) struct Terms {
     pub(super) clock: Clock,
     /// Absent when authentication failed and is only recorded.
     pub(super) caller: Option<Arc<Caller>>,
+    /// The caller's token, where its provider may withdraw it meanwhile.
+    pub(super) token: Option<Watch>,
     /// The request that is answered; none for a stream of a session.
     pub(super) message: Option<Message>,
+    /// The request of a plain HTTP API that is answered.
+    pub(super) api: Option<Api>,
     /// The call that made the task which is asked about.
     pub(super) made: Option<Made>,
     /// What the stream was permitted by.
@@ -45,7 +51,8 @@ pub(super) struct Terms {
 impl Terms {
     /// Whether the stream does nothing but wait for news.
     fn waits(&self) -> bool {
-        self.message.as_ref().is_none_or(|m| matches!(m.target(), Target::Subscribe { .. }))
+        let listens = |m: &Message| matches!(m.target(), Target::Subscribe { .. });
+        self.api.is_none() && self.message.as_ref().is_none_or(listens)
     }
 
     /// The last message of a subscription, as the server would end it (MCP 2026-07-28 basic/patterns/subscriptions).
@@ -83,15 +90,14 @@ impl Terms {
         if self.caller.as_ref().is_some_and(|caller| now >= caller.expires) {
             return Some(Reason::SubjectExpired.as_str());
         }
+        if self.token.as_ref().is_some_and(Watch::ended) {
+            return Some(TokenRefusal::Inactive.as_str());
+        }
         let active = self.bundles.current()?;
         if Arc::ptr_eq(&active, &self.active) {
             return None;
         }
-        let operation = match (&self.made, &self.message) {
-            (Some(made), _) => made.operation(),
-            (None, Some(message)) => operation(message),
-            (None, None) => Operation::Protocol,
-        };
+        let operation = operation_of(self.made.as_ref(), self.message.as_ref(), self.api.as_ref());
         let refusal = match &self.caller {
             Some(caller) => match decide(&active.bundle, caller, operation, now) {
                 Decision::Refuse(refusal) => Some(refusal),
@@ -104,11 +110,20 @@ impl Terms {
     }
 }
 
-/// What policy is asked about a message whose tasks were found to be its principal's own.
-pub(super) fn operation(message: &Message) -> Operation<'_> {
-    match message.target() {
-        Target::Subscribe { uris, .. } => Operation::Subscribe(uris),
-        _ => Operation::from(message),
+/// What policy is asked about a request whose tasks were found to be its principal's own.
+pub(super) fn operation_of<'a>(
+    made: Option<&'a Made>,
+    message: Option<&'a Message>,
+    api: Option<&'a Api>,
+) -> Operation<'a> {
+    match (made, message, api) {
+        (Some(made), _, _) => made.operation(),
+        (None, Some(message), _) => match message.target() {
+            Target::Subscribe { uris, .. } => Operation::Subscribe(uris),
+            _ => Operation::from(message),
+        },
+        (None, None, Some(api)) => api.operation(),
+        (None, None, None) => Operation::Protocol,
     }
 }
 

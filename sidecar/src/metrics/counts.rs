@@ -32,7 +32,12 @@ impl Counts {
             |_| BTreeMap::new(),
             |policy| {
                 let needs = |scopes: &ScopeSet| policy.required.union(scopes).cloned().collect();
-                policy.server.tools.iter().map(|(name, tool)| (name.clone(), needs(&tool.scopes))).collect()
+                let tools =
+                    policy.server.tools.iter().map(|(name, tool)| (name.clone(), needs(&tool.scopes)));
+                let routes = policy.server.routes.iter().filter_map(|row| {
+                    Some((ToolName::new(row.name.as_str()).ok()?, needs(&row.needs.scopes)))
+                });
+                routes.chain(tools).collect()
             },
         );
         self.0.lock().unwrap_or_else(PoisonError::into_inner).tools = tools;

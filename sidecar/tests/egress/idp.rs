@@ -318,6 +318,7 @@ pub fn call(caller: &Caller, token: &str) -> OpenCall {
         token: SecretString::from(token),
         tool: ToolName::new("salary.get").unwrap(),
         arguments: None,
+        route: None,
         request_id: format!("request-of-{}", caller.subject),
         opened: Timestamp(NOW),
         grace: 0,
