@@ -1,9 +1,10 @@
 //! The feed: every sidecar tells what it runs by and what it has counted, and is told of its newest bundle at once.
 //!
 //! Served by every replica. Who reports is taken from the token alone ([`caller`]); the answer waits for the identity's
-//! bundle to change ([`board`]), one request a pod ([`held`]). What was told lies on the leader's [`desk`], where the
+//! bundle or the pod's shares of rate limits ([`allot`]) to change ([`board`]), one request a pod ([`held`]). What was told lies on the leader's [`desk`], where the
 //! reconciler reads it; another replica hands it on to the leader ([`relay`]). Nothing here writes an object.
 
+pub mod allot;
 pub mod board;
 pub mod caller;
 pub mod desk;

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use behalf_plan::bundle_object;
+use behalf_plan::{LastBundle, bundle_object};
+use behalf_policy::bundle::Serve;
 use behalf_policy::feed::{Answer, FORMAT};
+use behalf_policy::ids::EntryName;
 use bytes::Bytes;
 use kube::ResourceExt as _;
 use tokio::sync::{mpsc, watch};
@@ -21,6 +23,8 @@ pub struct Shown {
     pub digest: String,
     /// The answer that carries it.
     pub answer: Bytes,
+    /// The rate limits in it, and how large each is.
+    pub limits: BTreeMap<EntryName, u32>,
     version: Option<String>,
 }
 
@@ -34,6 +38,14 @@ pub struct Board {
 struct State {
     waiting: BTreeMap<IdentityKey, watch::Sender<()>>,
     shown: BTreeMap<IdentityKey, Arc<Shown>>,
+}
+
+impl State {
+    fn wake(&mut self, identity: &IdentityKey) {
+        if self.waiting.get(identity).is_some_and(|sender| sender.send(()).is_err()) {
+            self.waiting.remove(identity);
+        }
+    }
 }
 
 impl Board {
@@ -61,12 +73,23 @@ impl Board {
             return Some(held);
         }
         let signed = bundle_object::signed(&seen).and_then(|text| serde_json::from_str(text).ok());
-        let digest = gather.see(Some(seen)).last?.digest;
+        let LastBundle { document, digest } = gather.see(Some(seen)).last?;
+        let limits = match document.serve {
+            Serve::Policy(policy) => {
+                policy.rate_limits.into_iter().map(|it| (it.name, it.requests)).collect()
+            }
+            Serve::RefuseAll { .. } => BTreeMap::new(),
+        };
         let answer =
             serde_json::to_vec(&Answer { format: FORMAT, bundle: Some(signed?), shares: None }).ok()?;
-        let shown = Arc::new(Shown { digest, answer: answer.into(), version });
+        let shown = Arc::new(Shown { digest, answer: answer.into(), limits, version });
         self.state().shown.insert(identity.clone(), Arc::clone(&shown));
         Some(shown)
+    }
+
+    /// Whoever waits for something of this identity is to look again.
+    pub fn wake(&self, identity: &IdentityKey) {
+        self.state().wake(identity);
     }
 
     /// Tells those whom a change concerns.
@@ -83,9 +106,7 @@ impl Board {
                 });
                 for identity in concerned {
                     state.shown.remove(&identity);
-                    if state.waiting.get(&identity).is_some_and(|sender| sender.send(()).is_err()) {
-                        state.waiting.remove(&identity);
-                    }
+                    state.wake(&identity);
                 }
             }
             _ => {}

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::IdentityKey;
+use super::allot::Allotments;
 use super::caller::Reporter;
 use crate::kube_io::caches::Change;
 
@@ -31,6 +32,7 @@ pub struct Desk {
     /// Counts that merely move are written no more often than this.
     interval: Duration,
     state: Mutex<State>,
+    allotments: Allotments,
 }
 
 #[derive(Debug, Default)]
@@ -94,7 +96,7 @@ impl Desk {
     /// An empty one. Counts that merely move are to be written no more often than every `interval`.
     #[must_use]
     pub fn new(interval: Duration) -> Self {
-        Self { interval, state: Mutex::default() }
+        Self { interval, state: Mutex::default(), allotments: Allotments::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -104,11 +106,19 @@ impl Desk {
     /// A term begins: from now on silence counts.
     pub fn begin(&self, now: Instant) {
         self.state().since = Some(now);
+        self.allotments.begin(now);
     }
 
     /// A term ended: somebody else is told from now on.
     pub fn end(&self) {
         *self.state() = State::default();
+        self.allotments.end();
+    }
+
+    /// What pods are given of rate limits, which lies here as well.
+    #[must_use]
+    pub fn allotments(&self) -> &Allotments {
+        &self.allotments
     }
 
     /// Takes in a report. Whether the identity has to be looked at.
@@ -268,6 +278,7 @@ impl Desk {
 
     /// The identity is gone.
     pub fn forget(&self, identity: &IdentityKey) {
+        self.allotments.forget(identity);
         let mut state = self.state();
         if let Some(table) = state.tables.remove(identity) {
             for uid in table.pods {

@@ -12,7 +12,7 @@ use behalf_policy::feed::{MAX_REPORT_BYTES, Report, ReportError};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, StatusCode};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::pem::PemObject as _;
@@ -24,6 +24,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsConnector;
 
+use super::allot::Given;
 use super::caller::Reporter;
 use super::{RELAY_PATH, host};
 use crate::certs::serving::provider;
@@ -38,6 +39,9 @@ const FORMAT: u32 = 1;
 /// No relayed report is larger: names and UID around the report.
 pub const MAX_RELAY_BYTES: usize = MAX_REPORT_BYTES + 2048;
 
+/// No answer to it is larger.
+const MAX_REPLY_BYTES: usize = 16 * 1024;
+
 /// What a replica hands on.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -48,6 +52,20 @@ struct Relayed {
     pod: String,
     uid: String,
     report: Box<RawValue>,
+}
+
+/// What the leader answers.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Reply {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shares: Option<Given>,
+}
+
+/// Writes the answer to what was handed on.
+#[must_use]
+pub fn reply(shares: Option<Given>) -> Bytes {
+    serde_json::to_vec(&Reply { shares }).unwrap_or_default().into()
 }
 
 /// Reads what another replica handed on.
@@ -163,18 +181,18 @@ impl Relay {
         Self { leadership, feed, token, host, port, places, open: Mutex::default() }
     }
 
-    /// Hands on a report.
+    /// Hands on a report, and gives what its pod is given of rate limits, if the leader says.
     ///
     /// # Errors
     /// It did not arrive.
-    pub async fn hand_on(&self, who: &Reporter, report: &[u8]) -> Result<(), RelayError> {
+    pub async fn hand_on(&self, who: &Reporter, report: &[u8]) -> Result<Option<Given>, RelayError> {
         let _place = self.places.try_acquire().map_err(|_| RelayError::Busy)?;
         let leader = self.leadership.leader().ok_or(RelayError::NoLeader)?;
         let body = print(who, report).ok_or(RelayError::Unprintable)?;
         tokio::time::timeout(PATIENCE, self.send(leader, body)).await.map_err(|_| RelayError::Slow)?
     }
 
-    async fn send(&self, leader: Leader, body: Bytes) -> Result<(), RelayError> {
+    async fn send(&self, leader: Leader, body: Bytes) -> Result<Option<Given>, RelayError> {
         let token = tokio::fs::read_to_string(&self.token).await.map_err(RelayError::Token)?;
         let mut bearer = HeaderValue::try_from(format!("Bearer {}", token.trim()))
             .map_err(|error| RelayError::Token(std::io::Error::other(error)))?;
@@ -187,8 +205,14 @@ impl Relay {
         request.headers_mut().insert(AUTHORIZATION, bearer);
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         sender.ready().await?;
-        let status = sender.send_request(request).await?.status();
-        if status.is_success() { Ok(()) } else { Err(RelayError::Refused(status)) }
+        let response = sender.send_request(request).await?;
+        if !response.status().is_success() {
+            return Err(RelayError::Refused(response.status()));
+        }
+        // It was taken; what cannot be read of the answer is as if it were not said.
+        let body = Limited::new(response.into_body(), MAX_REPLY_BYTES).collect().await;
+        let reply = body.ok().and_then(|body| serde_json::from_slice::<Reply>(&body.to_bytes()).ok());
+        Ok(reply.and_then(|reply| reply.shares))
     }
 
     /// The open connection, if it leads to this leader, else a new one.

@@ -1,9 +1,11 @@
 //! The feed over HTTPS: `POST /v1/feed` for sidecars, `POST /v1/relay` for other replicas.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use behalf_policy::feed::{Answer, FORMAT, HOLD_SECONDS, Report, ReportError};
+use behalf_policy::feed::{Answer, FORMAT, HOLD_SECONDS, LimitUse, Report, ReportError};
+use behalf_policy::ids::EntryName;
 use behalf_policy::wire::FEED_PATH;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -13,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::RELAY_PATH;
+use super::allot::Given;
 use super::board::Board;
 use super::caller::{Reporter, Stranger, replica, reporter};
 use super::desk::Desk;
@@ -177,8 +180,9 @@ impl Feed {
         let who = reporter(&bearer, self.gather.caches())?;
         let report = Report::parse(request.body())?;
         let (ended, running) = (report.ended, report.bundle.as_ref().map(|it| it.digest.clone()));
+        let has = report.rate_limits.clone();
         self.deliver(&who, report, request.body()).await?;
-        if ended { Ok(nothing()) } else { self.newest(&who, running.as_deref()).await }
+        if ended { Ok(nothing()) } else { self.newest(&who, running.as_deref(), &has).await }
     }
 
     /// Another replica hands on what it was told.
@@ -190,7 +194,7 @@ impl Feed {
             return Err(Refusal::NotLeading);
         }
         self.take(&who, report).await;
-        Ok(Bytes::from_static(b"{}"))
+        Ok(relay::reply(self.desk.allotments().of(&who)))
     }
 
     async fn bearer(&self, headers: &HeaderMap) -> Result<Bearer, Refusal> {
@@ -213,8 +217,13 @@ impl Feed {
         }
         let (relay, metrics) = (Arc::clone(&self.relay), Arc::clone(&self.metrics));
         let (who, body) = (who.clone(), body.clone());
+        let (desk, board) = (Arc::clone(&self.desk), Arc::clone(&self.board));
         let hand_on = async move {
-            let handed = relay.hand_on(&who, &body).await;
+            let handed = relay.hand_on(&who, &body).await.map(|given| {
+                if given.is_some_and(|given| desk.allotments().hear(&who, given, Instant::now())) {
+                    board.wake(&who.identity);
+                }
+            });
             metrics.relayed(handed.as_ref().map_or_else(relay::RelayError::reason, |()| "Ok"));
             handed.inspect_err(|error| {
                 tracing::debug!(reason = error.reason(), error = %error, "a report did not reach the leader");
@@ -228,6 +237,7 @@ impl Feed {
     }
 
     async fn take(&self, who: &Reporter, report: Report) {
+        self.divide(who, &report);
         let look = self.desk.report(who, report, &self.clock.now(), Instant::now());
         if let (true, Some(changes)) = (look, &self.changes) {
             let (namespace, name) = who.identity.clone();
@@ -236,8 +246,25 @@ impl Feed {
         }
     }
 
-    /// The newest bundle as soon as it is another than the one that runs; nothing after a while, or when it is over.
-    async fn newest(&self, who: &Reporter, running: Option<&str>) -> Result<Bytes, Refusal> {
+    /// Divides the rate limits of the identity's bundle among its pods.
+    fn divide(&self, who: &Reporter, report: &Report) {
+        let shown = self.board.current(&self.gather, &who.identity);
+        let limits = shown.map(|shown| shown.limits.clone()).unwrap_or_default();
+        let pods = &self.gather.caches().pods;
+        let alive = |uid: &str| pods.find(|pod| pod.metadata.uid.as_deref() == Some(uid)).is_some();
+        if self.desk.allotments().report(who, report, &limits, Instant::now(), alive) {
+            self.board.wake(&who.identity);
+        }
+    }
+
+    /// The newest bundle as soon as it is another than the one that runs, or the pod's shares of rate limits as soon as they
+    /// are others than it has; nothing after a while, or when it is over.
+    async fn newest(
+        &self,
+        who: &Reporter,
+        running: Option<&str>,
+        has: &BTreeMap<EntryName, LimitUse>,
+    ) -> Result<Bytes, Refusal> {
         let place = self.held.take(&who.uid).ok_or(Refusal::Busy)?;
         let mut word = self.board.watch(&who.identity);
         let end = Instant::now() + self.hold;
@@ -246,6 +273,9 @@ impl Feed {
                 && running != Some(shown.digest.as_str())
             {
                 return Ok(shown.answer.clone());
+            }
+            if let Some(shares) = self.desk.allotments().news(who, has) {
+                return Ok(answer(Some(shares)));
             }
             tokio::select! {
                 changed = word.changed() => if changed.is_err() { return Ok(nothing()) },
@@ -259,7 +289,11 @@ impl Feed {
 
 /// There is no other bundle.
 fn nothing() -> Bytes {
-    serde_json::to_vec(&Answer { format: FORMAT, bundle: None, shares: None }).unwrap_or_default().into()
+    answer(None)
+}
+
+fn answer(shares: Option<Given>) -> Bytes {
+    serde_json::to_vec(&Answer { format: FORMAT, bundle: None, shares }).unwrap_or_default().into()
 }
 
 fn json_type() -> HeaderValue {

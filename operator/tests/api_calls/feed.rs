@@ -4,6 +4,8 @@
 mod reconciled;
 #[path = "feed/relayed.rs"]
 mod relayed;
+#[path = "feed/shared.rs"]
+mod shared;
 
 use std::path::PathBuf;
 use std::sync::Arc;

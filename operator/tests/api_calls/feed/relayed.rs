@@ -71,7 +71,7 @@ async fn a_follower_without_a_leader_drops_what_it_is_told_and_answers_all_the_s
 }
 
 /// A lease that says that the replica at 127.0.0.1 leads, seen by another.
-async fn follows(world: &World) -> (Election, Leadership) {
+pub(super) async fn follows(world: &World) -> (Election, Leadership) {
     world.server.put(
         "/apis/coordination.k8s.io/v1/namespaces/behalf-system/leases/behalf-operator",
         json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
@@ -91,7 +91,7 @@ async fn follows(world: &World) -> (Election, Leadership) {
 }
 
 /// Serves over TLS on loopback, with a certificate of its own; the port and the authority.
-async fn listen(feed: Feed, names: &[&str], stop: &CancellationToken) -> (u16, String) {
+pub(super) async fn listen(feed: Feed, names: &[&str], stop: &CancellationToken) -> (u16, String) {
     let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
     let material = Material::new(&names, "", Lifetimes::default(), Clock::System.date_time()).unwrap();
     let serving = Arc::new(Serving::default());
