@@ -332,7 +332,7 @@ impl Audit {
         self.told(Message::Flush).await;
     }
 
-    /// The same, after a line that says that every request was ended and recorded. Nothing may be handed over later.
+    /// The same, after a line that says that every request was ended and recorded. Nothing is taken later.
     pub async fn end(&self) {
         self.told(Message::End).await;
     }

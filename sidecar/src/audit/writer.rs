@@ -79,12 +79,13 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Writes until nobody hands anything over any more.
+    /// Writes until the end was written, or nobody hands anything over any more. Then the file is anybody's.
     ///
     /// # Errors
     /// Standard output is gone: what it got cannot be taken back, so nothing can be tried again.
     pub(super) async fn run(mut self) -> io::Result<()> {
         self.write(Vec::new(), false)?;
+        let mut waiting = Vec::new();
         loop {
             let first = match self.retry {
                 None => self.queue.recv().await,
@@ -98,7 +99,6 @@ impl Writer {
             };
             let Some(first) = first else { break };
             let (mut items, mut next) = (Vec::new(), Some(first));
-            let mut waiting = Vec::new();
             let mut end = false;
             while let Some(message) = next.take() {
                 match message {
@@ -119,7 +119,10 @@ impl Writer {
             } else {
                 self.put_off(items);
             }
-            for done in waiting {
+            if end {
+                break;
+            }
+            for done in waiting.drain(..) {
                 // The asker may be gone.
                 let _ = done.send(());
             }
@@ -131,10 +134,15 @@ impl Writer {
         if lost > 0 {
             tracing::error!(lost, "decision records could not be written before the end");
         }
-        match &self.sinks.file {
-            Some(file) => file.sync(),
-            None => Ok(()),
+        let Self { queue, sinks, .. } = self;
+        let synced = sinks.file.as_ref().map_or(Ok(()), FileSink::sync);
+        // Whoever hands something over now is told that it is too late.
+        drop(queue);
+        drop(sinks);
+        for done in waiting {
+            let _ = done.send(());
         }
+        synced
     }
 
     /// Writes what was kept and what is new, all or nothing.

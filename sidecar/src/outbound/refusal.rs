@@ -60,7 +60,7 @@ impl Refusal {
             Self::Policy(reason) => reason.as_str(),
             Self::Exchange(error) => error.reason(),
             Self::NoBundle => "NoBundle",
-            Self::NotRecorded => "NotRecorded",
+            Self::NotRecorded => "RecordsUnavailable",
             Self::Downstream(HttpError::Dial(DialError::AddressRefused(_))) => "AddressRefused",
             Self::Downstream(HttpError::Ca) => "CaNotUsable",
             Self::Downstream(HttpError::Framing(refusal)) => refusal.reason(),

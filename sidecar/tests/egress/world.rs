@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use behalf_policy::bundle::signed::{PublicKey, seal};
+use behalf_policy::record::Mode;
 use behalf_sidecar::admin::Readiness;
-use behalf_sidecar::audit::Audit;
+use behalf_sidecar::audit::{Audit, Options};
 use behalf_sidecar::bundle_source::{BundleSource, Bundles, Expected, Source as _};
 use behalf_sidecar::handles::{Handles, OpenHandle};
 use behalf_sidecar::outbound::{Outbound, serve};
@@ -29,6 +30,23 @@ impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.0.lock().unwrap().extend_from_slice(bytes);
         Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Takes so many writes, then none.
+struct Breaking {
+    lines: Lines,
+    writes: usize,
+}
+
+impl Write for Breaking {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.writes = self.writes.checked_sub(1).ok_or(std::io::ErrorKind::BrokenPipe)?;
+        self.lines.write(bytes)
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
@@ -110,6 +128,16 @@ impl World {
 
     /// With a way to the network of its own.
     pub(crate) async fn on(network: &Network, change: impl Fn(&mut Value)) -> Self {
+        Self::recorded(network, Mode::Relaxed, usize::MAX, change).await
+    }
+
+    /// With records that are held to this, and a sink that breaks after so many writes.
+    pub(crate) async fn recorded(
+        network: &Network,
+        mode: Mode,
+        writes: usize,
+        change: impl Fn(&mut Value),
+    ) -> Self {
         static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
         let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         let dir = std::env::temp_dir().join(format!("behalf-out-{}-{count}", std::process::id()));
@@ -122,8 +150,10 @@ impl World {
         let (bundles, handles, lines) = (Bundles::empty(), Handles::new(), Lines::default());
         let clock = asking.clock.clock();
         let metrics = Arc::clone(&asking.metrics);
+        let options = Options { mode, ..Options::default() };
+        let sink = Breaking { lines: lines.clone(), writes };
         let audit =
-            Audit::start(lines.clone(), "hr", "hr-tools", clock.clone(), Arc::clone(&metrics)).unwrap();
+            Audit::with(&options, sink, "hr", "hr-tools", clock.clone(), Arc::clone(&metrics)).unwrap().audit;
         let pending = Readiness::new().block("bundle");
         let source = BundleSource::new(&dir, expected, bundles.clone(), metrics, pending);
         let outbound = Outbound::new(

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "the whole crate is a test")]
 
+mod api;
 mod audience_and_scope;
 mod audit_stage;
 mod authentication;
@@ -15,6 +16,8 @@ mod feed;
 mod forwarding;
 mod handles;
 mod http2;
+mod introspection;
+mod issuers;
 mod limits;
 mod listing;
 mod metadata;

@@ -1,0 +1,433 @@
+//! No request without its record: mixed requests against a real sidecar in strict mode, whose process is killed and whose
+//! disk is filled in between, counted by joining what clients, the server and the records say.
+//!
+//! Needs root, for a disk of its own. `BEHALF_RECORDS_CALLS` says how many requests are made.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use behalf_policy::record::{CHAIN_SCHEMA, Options, SCHEMA, Source, verify};
+use behalf_sidecar::provider::http::sha256;
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper::service::service_fn;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::process::{Child, Command};
+
+use crate::support::bundle::{IDENTITY, NAMESPACE, Operator, SERVER, document};
+use crate::support::world::directory;
+use crate::support::{Alg, Issuer, eventually, issuer};
+
+/// Requests without the variable.
+const CALLS: usize = 5_000;
+/// Requests under way at the same time.
+const AT_ONCE: usize = 16;
+/// Requests between two disturbances.
+const BETWEEN: usize = 500;
+/// The disk while it is not full.
+const DISK: &str = "size=1g,mode=0700";
+
+/// A disk that can be made as small as what is on it.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn new(at: PathBuf) -> Self {
+        std::fs::create_dir_all(&at).unwrap();
+        mount(&["-t", "tmpfs", "-o", DISK, "records"], &at).expect("a disk of its own (root is needed)");
+        Self(at)
+    }
+
+    fn fill(&self) {
+        // What is written meanwhile makes it too small; then it is tried again.
+        for _ in 0..1000 {
+            let room = rustix::fs::statvfs(&self.0).unwrap();
+            let used = (room.f_blocks - room.f_bfree) * room.f_frsize;
+            if mount(&["-o", &format!("remount,size={used}")], &self.0).is_ok() {
+                return;
+            }
+        }
+        panic!("the disk could not be filled");
+    }
+
+    fn free(&self) {
+        mount(&["-o", &format!("remount,{DISK}")], &self.0).unwrap();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+fn mount(arguments: &[&str], at: &Path) -> Result<(), String> {
+    let output = std::process::Command::new("mount").args(arguments).arg(at).output().unwrap();
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+}
+
+/// What a client knows of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Seen {
+    /// This status, and the request id that came with it.
+    Answer(u16, String),
+    /// It was told that the request could not be recorded.
+    NotRecorded,
+    /// The connection ended without an answer.
+    Nothing,
+}
+
+struct Run {
+    inbound: SocketAddr,
+    arguments: Vec<String>,
+    log: PathBuf,
+    disk: Disk,
+    seen: Mutex<BTreeMap<usize, Seen>>,
+    next: AtomicUsize,
+    calls: usize,
+    /// Answers, and among them those that told that nothing could be recorded.
+    answered: AtomicUsize,
+    refused: AtomicUsize,
+    tokens: [String; 2],
+}
+
+impl Run {
+    fn start_sidecar(&self) -> Child {
+        let log = std::fs::File::options().append(true).create(true).open(&self.log).unwrap();
+        Command::new(env!("CARGO_BIN_EXE_behalf-sidecar"))
+            .args(&self.arguments)
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap()
+    }
+
+    /// The n-th request: seven kinds, by turns.
+    fn request(&self, n: usize) -> Request<Full<Bytes>> {
+        let [alice, bob] = &self.tokens;
+        let call = |tool: &str| {
+            json!({"jsonrpc": "2.0", "id": n, "method": "tools/call", "params": {"name": tool, "arguments": {}}})
+                .to_string()
+        };
+        let (method, path, token, body) = match n % 7 {
+            0 => (Method::POST, "/mcp", Some(alice), call("salary.get")),
+            1 => (Method::POST, "/mcp", Some(alice), call("directory.search")),
+            2 => (Method::POST, "/mcp", Some(bob), call("salary.get")),
+            3 => (Method::POST, "/mcp", None, call("directory.search")),
+            4 => (Method::POST, "/mcp", Some(alice), "{\"jsonrpc\":\"2.0\",\"jsonrpc\":\"2.0\"".to_owned()),
+            5 => (Method::GET, "/nothing", None, String::new()),
+            _ => (Method::POST, "/mcp", Some(bob), call("leave.list")),
+        };
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("http://{}{path}", self.inbound))
+            .header("content-type", "application/json")
+            .header("accept", "application/json, text/event-stream")
+            .header("traceparent", format!("00-{}-00f067aa0ba902b7-01", trace(n)));
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        request.body(Full::new(Bytes::from(body))).unwrap()
+    }
+
+    async fn client(&self) {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        let client: Client<_, Full<Bytes>> =
+            Client::builder(TokioExecutor::new()).retry_canceled_requests(false).build(connector);
+        loop {
+            let n = self.next.fetch_add(1, Ordering::SeqCst);
+            if n >= self.calls {
+                return;
+            }
+            let seen = loop {
+                let answer = match client.request(self.request(n)).await {
+                    Ok(answer) => answer,
+                    // Nothing was sent: the sidecar is not there.
+                    Err(error) if error.is_connect() => {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                        continue;
+                    }
+                    Err(_) => break Seen::Nothing,
+                };
+                let status = answer.status().as_u16();
+                let id = answer.headers().get("behalf-request-id").map(|id| id.to_str().unwrap().to_owned());
+                let Ok(body) = answer.into_body().collect().await else { break Seen::Nothing };
+                self.answered.fetch_add(1, Ordering::SeqCst);
+                let body: Value = serde_json::from_slice(&body.to_bytes()).unwrap_or_default();
+                if body["error"]["data"]["reason"] == "RecordsUnavailable" {
+                    assert_eq!(status, 503);
+                    self.refused.fetch_add(1, Ordering::SeqCst);
+                    // As a client does that is told to come back.
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                    break Seen::NotRecorded;
+                }
+                break Seen::Answer(status, id.unwrap());
+            };
+            self.seen.lock().unwrap().insert(n, seen);
+        }
+    }
+
+    /// Kills and fills by turns, until all requests are made. Gives how often each was done.
+    async fn disturb(&self, mut sidecar: Child) -> (Child, [usize; 3]) {
+        let mut done = [0; 3];
+        for turn in 1..self.calls.div_ceil(BETWEEN) {
+            eventually_long("requests go on", || self.next.load(Ordering::SeqCst) >= turn * BETWEEN).await;
+            let (kill, fill) = [(true, false), (false, true), (true, true)][turn % 3];
+            done[turn % 3] += 1;
+            if fill {
+                self.disk.fill();
+                let before = self.refused.load(Ordering::SeqCst);
+                let goes_on = || self.next.load(Ordering::SeqCst) < self.calls;
+                eventually_long("requests are refused", || {
+                    self.refused.load(Ordering::SeqCst) >= before + 20 || !goes_on()
+                })
+                .await;
+            }
+            if kill {
+                // SIGKILL: nothing is flushed, nothing is told.
+                sidecar.kill().await.unwrap();
+                sidecar = self.start_sidecar();
+                let before = self.answered.load(Ordering::SeqCst);
+                eventually_long("it answers again", || {
+                    self.answered.load(Ordering::SeqCst) >= before + 20
+                        || self.next.load(Ordering::SeqCst) >= self.calls
+                })
+                .await;
+            }
+            if fill {
+                self.disk.free();
+            }
+        }
+        (sidecar, done)
+    }
+}
+
+async fn eventually_long(what: &str, check: impl Fn() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_mins(2);
+    while !check() {
+        assert!(tokio::time::Instant::now() < deadline, "never happened: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// The trace id of the n-th request.
+fn trace(n: usize) -> String {
+    format!("{:032x}", n + 1)
+}
+
+/// Remembers which requests it was sent.
+async fn server(listener: TcpListener, seen: Arc<Mutex<Vec<String>>>) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { return };
+        stream.set_nodelay(true).unwrap();
+        let seen = Arc::clone(&seen);
+        tokio::spawn(async move {
+            let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+                let seen = Arc::clone(&seen);
+                async move {
+                    let trace = request.headers()["traceparent"].to_str().unwrap()[3..35].to_owned();
+                    seen.lock().unwrap().push(trace);
+                    let Ok(body) = request.into_body().collect().await else {
+                        return Ok::<_, Infallible>(Response::new(Full::default()));
+                    };
+                    let message: Value = serde_json::from_slice(&body.to_bytes()).unwrap();
+                    let body = json!({"jsonrpc": "2.0", "id": message["id"], "result": {}}).to_string();
+                    let mut response = Response::new(Full::new(Bytes::from(body)));
+                    response.headers_mut().insert("content-type", "application/json".parse().unwrap());
+                    Ok(response)
+                }
+            });
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        });
+    }
+}
+
+/// Lines by the trace id of their request.
+#[derive(Default)]
+struct Lines {
+    decisions: BTreeMap<String, Vec<Value>>,
+    intents: BTreeMap<String, usize>,
+    unrecorded: u64,
+}
+
+fn lines(sources: &[Source<'_>]) -> Lines {
+    let mut lines = Lines::default();
+    for line in sources.iter().flat_map(|s| s.bytes.split(|b| *b == b'\n')).filter(|line| !line.is_empty()) {
+        let line: Value = serde_json::from_slice(line).unwrap();
+        let trace = line["traceId"].as_str().unwrap_or_default().to_owned();
+        match (line["schema"].as_str().unwrap(), line["kind"].as_str()) {
+            (SCHEMA, None) => lines.decisions.entry(trace).or_default().push(line),
+            (CHAIN_SCHEMA, Some("Intent")) => *lines.intents.entry(trace).or_default() += 1,
+            (CHAIN_SCHEMA, Some("Unrecorded")) => lines.unrecorded += line["count"].as_u64().unwrap(),
+            (CHAIN_SCHEMA, Some("Start" | "End")) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    lines
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r1_no_request_is_lost_or_doubled_by_kills_and_a_full_disk() {
+    let calls = std::env::var("BEHALF_RECORDS_CALLS").map_or(CALLS, |n| n.parse().unwrap());
+    let (issuer, operator, dir) = (Issuer::start().await, Operator::new(), directory());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let reached = Arc::new(Mutex::new(Vec::new()));
+    let serving = tokio::spawn(server(listener, Arc::clone(&reached)));
+    operator.publish(&dir, &document(1, &issuer, port));
+    let inbound = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let disk = Disk::new(dir.join("disk"));
+    let file = disk.0.join("records.jsonl");
+    let token = |change: fn(&mut Value)| {
+        let mut claims = issuer.claims(SERVER);
+        claims["exp"] = (issuer::now() + 3600).into();
+        change(&mut claims);
+        issuer.sign(Alg::EdDsa, &claims)
+    };
+    let bob = token(|claims| {
+        claims["sub"] = "bob".into();
+        claims["groups"] = json!(["staff"]);
+    });
+    let run = Arc::new(Run {
+        inbound,
+        arguments: [
+            "run".to_owned(),
+            format!("--namespace={NAMESPACE}"),
+            format!("--identity={IDENTITY}"),
+            format!("--bundle-key={}", operator.public().to_argument()),
+            format!("--bundle-dir={}", dir.display()),
+            format!("--inbound-address={inbound}"),
+            "--egress-address=127.0.0.1:0".to_owned(),
+            "--probe-address=127.0.0.1:0".to_owned(),
+            "--metrics-address=127.0.0.1:0".to_owned(),
+            "--allow-loopback-destinations".to_owned(),
+            "--record-mode=strict".to_owned(),
+            "--record-stdout=false".to_owned(),
+            format!("--record-file={}", file.display()),
+            "--record-file-bytes=4000000".to_owned(),
+            "--record-files=999".to_owned(),
+        ]
+        .into(),
+        log: dir.join("sidecar.log"),
+        disk,
+        seen: Mutex::default(),
+        next: AtomicUsize::new(0),
+        calls,
+        answered: AtomicUsize::new(0),
+        refused: AtomicUsize::new(0),
+        tokens: [token(|_| {}), bob],
+    });
+    let began = std::time::Instant::now();
+    let sidecar = run.start_sidecar();
+    let clients: Vec<_> = (0..AT_ONCE)
+        .map(|_| {
+            let run = Arc::clone(&run);
+            tokio::spawn(async move { run.client().await })
+        })
+        .collect();
+    let (mut sidecar, [killed, full, full_and_killed]) = run.disturb(sidecar).await;
+    for client in clients {
+        client.await.unwrap();
+    }
+    let took = began.elapsed();
+    // A clean end.
+    let pid = rustix::process::Pid::from_raw(i32::try_from(sidecar.id().unwrap()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert!(sidecar.wait().await.unwrap().success());
+    serving.abort();
+
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(&run.disk.0).unwrap().map(|file| file.unwrap().path()).collect();
+    files.sort();
+    let read: Vec<(String, Vec<u8>)> =
+        files.iter().map(|file| (file.display().to_string(), std::fs::read(file).unwrap())).collect();
+    let sources: Vec<Source<'_>> = read.iter().map(|(name, bytes)| Source { name, bytes }).collect();
+    let verdict = verify(&sources, &[], Options::default(), sha256);
+    assert_eq!(verdict.findings, []);
+    assert_eq!(verdict.others, 0);
+    assert!(verdict.chains.iter().any(|chain| chain.ended), "the last boot ended cleanly");
+    assert_eq!(verdict.chains.iter().filter(|chain| chain.continues.is_none()).count(), 1, "one chain");
+
+    let lines = lines(&sources);
+    let seen = run.seen.lock().unwrap();
+    assert_eq!(seen.len(), calls);
+    let (mut lost, mut doubled, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
+    let mut sums: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut refused_without = 0;
+    for (n, seen) in seen.iter() {
+        let decisions = lines.decisions.get(&trace(*n)).map_or(&[][..], Vec::as_slice);
+        let intents = lines.intents.get(&trace(*n)).copied().unwrap_or_default();
+        if decisions.len() > 1 || intents > 1 {
+            doubled.push((*n, seen.clone()));
+        }
+        match (seen, decisions.first()) {
+            (Seen::Answer(status, id), Some(decision)) => {
+                *sums.entry(if *status == 200 { "served" } else { "refused by policy" }).or_default() += 1;
+                if decision["status"] != *status || decision["requestId"] != id.as_str() {
+                    wrong.push((*n, seen.clone(), decision.clone()));
+                }
+                if (*status == 200) != decision["intent"].is_u64() {
+                    wrong.push((*n, seen.clone(), decision.clone()));
+                }
+            }
+            (Seen::Answer(..), None) => lost.push(*n),
+            (Seen::NotRecorded, Some(decision)) => {
+                *sums.entry("refused as not recorded, recorded later").or_default() += 1;
+                if decision["status"] != 503 {
+                    wrong.push((*n, seen.clone(), decision.clone()));
+                }
+            }
+            (Seen::NotRecorded, None) => refused_without += 1,
+            (Seen::Nothing, _) => *sums.entry("without an answer").or_default() += 1,
+        }
+    }
+    let reached = reached.lock().unwrap();
+    let distinct: BTreeSet<&String> = reached.iter().collect();
+    let unintended: Vec<_> = reached.iter().filter(|trace| !lines.intents.contains_key(*trace)).collect();
+    let known: BTreeSet<String> = seen.keys().map(|n| trace(*n)).collect();
+    let interrupted: usize = verdict.chains.iter().map(|chain| chain.interrupted.len()).sum();
+    eprintln!(
+        "{calls} requests in {:.1} s; {killed} kills, {full} full disks, {full_and_killed} kills on a full disk; \
+         {} boots, {} files, {} decisions, {} intents, {interrupted} interrupted; {sums:?}; {} reached the server; \
+         refused as not recorded without a record: {refused_without} ({} counted in Unrecorded lines); \
+         lost {}, doubled {}, wrong {}, without an intent {}",
+        took.as_secs_f64(),
+        verdict.chains.len(),
+        files.len(),
+        lines.decisions.values().map(Vec::len).sum::<usize>(),
+        lines.intents.len(),
+        reached.len(),
+        lines.unrecorded,
+        lost.len(),
+        doubled.len(),
+        wrong.len(),
+        unintended.len(),
+    );
+    assert!(lost.is_empty(), "answered, and no record: {lost:?}");
+    assert!(doubled.is_empty(), "recorded twice: {doubled:?}");
+    assert!(wrong.is_empty(), "recorded as something else: {wrong:?}");
+    assert!(unintended.is_empty(), "reached the server without an intent: {unintended:?}");
+    assert_eq!(distinct.len(), reached.len(), "reached the server twice");
+    assert!(lines.decisions.keys().all(|trace| known.contains(trace)), "a record of no request");
+    assert!(full == 0 || run.refused.load(Ordering::SeqCst) > 0, "a full disk refuses");
+    // Only what died with a process that was killed on a full disk is without a record or a count.
+    assert!(full_and_killed > 0 || refused_without as u64 == lines.unrecorded);
+    drop(seen);
+    let dir = dir.clone();
+    drop(run);
+    eventually("the disk is gone", async || std::fs::remove_dir_all(&dir).ok()).await;
+}

@@ -1,0 +1,373 @@
+//! Records: what stands in them, when they stand there, where they go.
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use behalf_policy::record::{Head, Mode, Source, chain_hash, verify};
+use behalf_sidecar::app::App;
+use behalf_sidecar::audit::Options;
+use behalf_sidecar::clock::Clock;
+use behalf_sidecar::provider::http::sha256;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use crate::support::bundle::{Operator, document};
+use crate::support::world::{config, decisions, directory};
+use crate::support::{Call, Feed, World, eventually, tls};
+
+/// A sidecar whose records go to a file, in strict mode, and nowhere else.
+async fn strict() -> (World, PathBuf) {
+    let file = directory().join("records.jsonl");
+    let options =
+        Options { mode: Mode::Strict, stdout: false, file: Some(file.clone()), ..Options::default() };
+    let world = World::configured(|config| config.records = options).await;
+    world.publish(&document(1, &world.issuer, world.server.port)).await;
+    (world, file)
+}
+
+fn lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn verified(text: &str, heads: &[Head]) -> behalf_policy::record::Verdict {
+    let sources = [Source { name: "records", bytes: text.as_bytes() }];
+    let verdict = verify(&sources, heads, behalf_policy::record::Options::default(), sha256);
+    assert_eq!(verdict.findings, []);
+    verdict
+}
+
+#[tokio::test]
+async fn r1_an_intent_is_in_the_file_before_the_server_hears_of_the_call() {
+    let (world, file) = strict().await;
+    let at_the_server = Arc::new(Mutex::new(Vec::new()));
+    let (seen, records) = (Arc::clone(&at_the_server), file.clone());
+    world.server.behave(move |_| {
+        seen.lock().unwrap().push(std::fs::read_to_string(&records).unwrap());
+        None
+    });
+    for _ in 0..3 {
+        let answer = world.send(Call::tool("salary.get").token(&world.alice())).await;
+        assert_eq!(answer.status, 200);
+    }
+    let at_the_server = at_the_server.lock().unwrap().clone();
+    assert_eq!(at_the_server.len(), 3);
+    for text in at_the_server {
+        let intent = lines(&text).pop().unwrap();
+        assert_eq!((&intent["kind"], &intent["decision"]), (&json!("Intent"), &json!("Permit")), "{intent}");
+        assert_eq!((&intent["subject"], &intent["tool"]), (&json!("alice"), &json!("salary.get")));
+        assert_eq!(intent["status"], Value::Null);
+    }
+    world.app.drain(Duration::from_secs(20)).await;
+    let text = std::fs::read_to_string(&file).unwrap();
+    let kinds: Vec<_> = lines(&text)
+        .iter()
+        .map(|line| (line["kind"].as_str().unwrap_or("").to_owned(), line["intent"].as_u64()))
+        .collect();
+    let kinds: Vec<_> = kinds.iter().map(|(kind, intent)| (kind.as_str(), *intent)).collect();
+    assert_eq!(
+        kinds,
+        [
+            ("Start", None),
+            ("Intent", None),
+            ("", Some(1)),
+            ("Intent", None),
+            ("", Some(3)),
+            ("Intent", None),
+            ("", Some(5)),
+            ("End", None)
+        ]
+    );
+    assert!(verified(&text, &[]).chains[0].ended);
+}
+
+#[tokio::test]
+async fn r1_an_answer_comes_only_when_its_record_is_in_the_file_and_a_refused_call_has_no_intent() {
+    let (world, file) = strict().await;
+    let calls = [
+        (Call::tool("salary.get").token(&world.alice()), 200),
+        (Call::tool("salary.get").token(&world.bob()), 403),
+        (Call::tool("salary.get"), 401),
+        (Call::body("{"), 400),
+        (Call::get("/nothing"), 404),
+        (Call::list().token(&world.bob()), 200),
+    ];
+    for (call, status) in calls {
+        let answer = world.send(call).await;
+        let text = std::fs::read_to_string(&file).unwrap();
+        let of_it: Vec<_> = lines(&text)
+            .into_iter()
+            .filter(|line| line["requestId"] == answer.header("behalf-request-id").unwrap())
+            .collect();
+        let last = of_it.last().unwrap();
+        assert_eq!((last["status"].as_u64(), answer.status), (Some(status), u16::try_from(status).unwrap()));
+        assert_eq!(of_it.len(), if status == 200 { 2 } else { 1 }, "{of_it:?}");
+        assert_eq!(last["intent"].is_u64(), status == 200);
+    }
+    // The server is gone: the intent has its outcome all the same.
+    world.server.behave(|_| Some(crate::support::Reply::never()));
+    let dropped = Call::tool("salary.get").token(&world.alice()).start(world.app.addresses.inbound);
+    assert!(tokio::time::timeout(Duration::from_millis(300), dropped).await.is_err());
+    let text = eventually("the outcome of a call whose caller left", async || {
+        let text = std::fs::read_to_string(&file).unwrap();
+        (lines(&text).last().unwrap()["status"] == 499).then_some(text)
+    })
+    .await;
+    assert!(verified(&text, &[]).chains[0].interrupted.is_empty());
+}
+
+#[tokio::test]
+async fn a_boot_continues_the_chain_of_the_one_before_it() {
+    let dir = directory();
+    let file = dir.join("records.jsonl");
+    let operator = Operator::new();
+    let torn = "{\"schema\":\"behalf.dev/rec";
+    for n in 0..3 {
+        let mut config = config(&operator, dir.clone());
+        config.records = Options { stdout: false, file: Some(file.clone()), ..Options::default() };
+        let app = App::start(config, std::io::sink(), Clock::system()).await.unwrap();
+        let refused = Call::tool("salary.get").send(app.addresses.inbound).await;
+        assert_eq!(refused.status, 503, "no bundle");
+        app.drain(Duration::from_secs(20)).await;
+        if n == 1 {
+            // A process that was killed in the middle of a line.
+            std::fs::write(&file, std::fs::read_to_string(&file).unwrap() + torn).unwrap();
+        }
+    }
+    let text = std::fs::read_to_string(&file).unwrap();
+    let boots: Vec<_> = lines(&text).into_iter().filter(|line| line["kind"] == "Start").collect();
+    let verdict = verified(&text, &[]);
+    assert_eq!(verdict.chains.len(), 3);
+    assert_eq!(verdict.chains.iter().filter(|chain| chain.attested).count(), 2);
+    assert_eq!(boots[0]["origin"], "Unknown");
+    for (before, boot) in boots.iter().zip(&boots[1..]) {
+        assert_eq!((&boot["origin"], &boot["previousBoot"]), (&json!("Continued"), &before["boot"]));
+        assert_eq!(boot["previousSequence"], 2, "a start, a refusal, an end");
+    }
+    assert_eq!((&boots[1]["tornBytes"], &boots[2]["tornBytes"]), (&Value::Null, &json!(torn.len())));
+}
+
+#[tokio::test]
+async fn records_need_a_place_to_go_to() {
+    let (dir, operator) = (directory(), Operator::new());
+    std::fs::write(dir.join("file"), "").unwrap();
+    let held = std::fs::File::options().append(true).open(dir.join("file")).unwrap();
+    held.try_lock().unwrap();
+    for file in [None, Some(dir.join("no/such/file")), Some(dir.clone()), Some(dir.join("file"))] {
+        let mut config = config(&operator, dir.clone());
+        config.records = Options { stdout: false, file, ..Options::default() };
+        assert!(App::start(config, std::io::sink(), Clock::system()).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn nothing_that_a_caller_or_its_token_says_forges_a_line() {
+    let forged = "x\n{\"schema\":\"behalf.dev/record/v1\",\"sequence\":1}\r\u{2028}\u{2029}\u{85}\u{1b}[2J\u{202e}\u{0}";
+    let (world, file) = strict().await;
+    let call = |tool: &str| {
+        Call::message(
+            &json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": tool, "arguments": {}}}),
+        )
+    };
+    for text in [forged, &forged.repeat(200), "\u{fffd}", "🦀"] {
+        let token = world.token(|claims| claims["jti"] = text.into());
+        world.send(call(text).token(&token)).await;
+        let named = world.token(|claims| claims["sub"] = text.into());
+        world.send(Call::tool("salary.get").token(&named)).await;
+        let method = json!({"jsonrpc": "2.0", "id": text, "method": text, "params": {}});
+        world.send(Call::message(&method).token(&token)).await;
+    }
+    // Lone surrogates are no text.
+    let lone = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"\ud800","arguments":{}}}"#;
+    assert_eq!(world.send(Call::body(lone).token(&world.alice())).await.status, 400);
+    world.app.drain(Duration::from_secs(20)).await;
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.bytes().all(|byte| byte == b'\n' || (0x20..0x7f).contains(&byte)));
+    assert!(text.lines().all(|line| line.len() < 4096), "a line is bounded");
+    assert_eq!(decisions(&text).len(), 13);
+    verified(&text, &[]);
+}
+
+#[tokio::test]
+async fn b9_the_whole_chain_of_actors_and_what_the_call_needs_are_recorded() {
+    let world = World::with(|policy| policy["callers"]["maxActorDepth"] = 2.into()).await;
+    let token = world.token(|claims| {
+        claims["act"] = json!({"sub": "agent-1", "client_id": "agent-ui", "act": {"sub": "agent-0"}});
+    });
+    world.send(Call::tool("salary.get").token(&token)).await;
+    let record = world.last_record().await;
+    assert_eq!(
+        record["actors"],
+        json!([{"subject": "agent-1", "client": "agent-ui"}, {"subject": "agent-0"}]),
+        "{record}"
+    );
+    assert_eq!(record["scopesRequired"], json!(["hr:read", "hr:salary:read"]));
+    world.send(Call::tool("rogue.tool").token(&world.alice())).await;
+    assert_eq!(world.last_record().await["scopesRequired"], json!(["hr:read"]));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn the_salt_of_the_installation_joins_the_records_of_all_its_pods() {
+    let hash_of = async |salt: Option<&str>| {
+        let world = World::without_bundle().await;
+        let mut document = document(1, &world.issuer, world.server.port);
+        if let Some(salt) = salt {
+            document["recordSalt"] = salt.into();
+        }
+        world.publish(&document).await;
+        world.send(Call::tool("salary.get").token(&world.alice())).await;
+        let hash = world.last_record().await["tokenIdHash"].as_str().unwrap().to_owned();
+        world.stop().await;
+        hash
+    };
+    let salted = hash_of(Some("one")).await;
+    assert_eq!(salted, hash_of(Some("one")).await);
+    assert_ne!(salted, hash_of(Some("two")).await);
+    assert_ne!(hash_of(None).await, hash_of(None).await, "a salt of the boot");
+}
+
+#[tokio::test]
+async fn the_operator_is_told_how_far_the_records_go() {
+    let feed = Feed::start().await;
+    let file = directory().join("records.jsonl");
+    let options = Options { stdout: false, file: Some(file.clone()), ..Options::default() };
+    let world = World::configured(|config| config.records = options).await;
+    world.give_feed_token("feed-token-1");
+    world.publish(&feed.document(1, &world)).await;
+    world.send(Call::tool("salary.get").token(&world.bob())).await;
+    world.app.drain(Duration::from_secs(20)).await;
+    let text = std::fs::read_to_string(&file).unwrap();
+    let last = text.lines().last().unwrap();
+    let report = feed.last().unwrap();
+    let told = report.records.unwrap();
+    assert_eq!((told.sequence, told.head.as_str()), (2, chain_hash(&sha256(last.as_bytes())).as_str()));
+    let head = Head { boot: report.boot, sequence: told.sequence, hash: told.head };
+    assert!(verified(&text, &[head]).chains[0].attested);
+}
+
+type Posts = Arc<Mutex<Vec<Value>>>;
+
+/// A collector of OTLP logs that answers with these, then with 200.
+async fn collector(answers: Vec<(u16, &'static str)>) -> (String, String, Posts) {
+    let (ca, acceptor) = tls::localhost();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}/v1/logs", listener.local_addr().unwrap().port());
+    let posts = Posts::default();
+    let (log, answers) = (Arc::clone(&posts), Arc::new(Mutex::new(answers.into_iter())));
+    tokio::spawn(async move {
+        loop {
+            let Ok((stream, _)) = listener.accept().await else { return };
+            let (acceptor, log, answers) = (acceptor.clone(), Arc::clone(&log), Arc::clone(&answers));
+            tokio::spawn(async move {
+                let Ok(stream) = acceptor.accept(stream).await else { return };
+                let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+                    let (log, answers) = (Arc::clone(&log), Arc::clone(&answers));
+                    async move {
+                        assert_eq!(request.uri().path(), "/v1/logs");
+                        assert_eq!(request.headers()["content-type"], "application/json");
+                        let body = request.into_body().collect().await.unwrap().to_bytes();
+                        let (status, answer) = answers.lock().unwrap().next().unwrap_or((200, "{}"));
+                        if status == 200 {
+                            log.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
+                        }
+                        let mut response = Response::new(Full::new(Bytes::from(answer)));
+                        *response.status_mut() = StatusCode::from_u16(status).unwrap();
+                        Ok::<_, Infallible>(response)
+                    }
+                });
+                let _ = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
+            });
+        }
+    });
+    (url, ca, posts)
+}
+
+async fn exporting(url: &str, ca: &str) -> World {
+    let ca_file = directory().join("ca.pem");
+    std::fs::write(&ca_file, ca).unwrap();
+    let world = World::configured(|config| {
+        config.records.otlp_url = Some(url.to_owned());
+        config.records.otlp_ca_file = Some(ca_file);
+    })
+    .await;
+    world.publish(&document(1, &world.issuer, world.server.port)).await;
+    world
+}
+
+#[tokio::test]
+async fn a_collector_gets_every_line_as_it_was_written_also_after_it_failed() {
+    let (url, ca, posts) = collector(vec![(503, ""), (429, "")]).await;
+    let world = exporting(&url, &ca).await;
+    for _ in 0..5 {
+        world
+            .send(
+                Call::tool("salary.get")
+                    .token(&world.alice())
+                    .header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+            )
+            .await;
+    }
+    let records = world.records().await;
+    let sent = eventually("the collector has them", async || {
+        let logs: Vec<Value> = posts
+            .lock()
+            .unwrap()
+            .iter()
+            .flat_map(|post| {
+                post["resourceLogs"][0]["scopeLogs"][0]["logRecords"].as_array().unwrap().clone()
+            })
+            .collect();
+        (logs.len() >= 5).then_some(logs)
+    })
+    .await;
+    let bodies: Vec<Value> = sent
+        .iter()
+        .map(|log| serde_json::from_str(log["body"]["stringValue"].as_str().unwrap()).unwrap())
+        .collect();
+    assert_eq!(bodies, records);
+    assert_eq!(sent[0]["traceId"], "0af7651916cd43dd8448eb211c80319c");
+    assert_eq!(sent[0]["severityText"], "INFO");
+    let resource = posts.lock().unwrap()[0]["resourceLogs"][0]["resource"]["attributes"].clone();
+    assert!(
+        resource
+            .as_array()
+            .unwrap()
+            .contains(&json!({"key": "behalf.identity", "value": {"stringValue": "hr-tools"}}))
+    );
+    assert!(world.metrics().await.contains("behalf_sidecar_records_not_exported_total 0"));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_collector_that_refuses_or_is_not_there_holds_nobody_up_and_is_counted() {
+    let partial = r#"{"partialSuccess":{"rejectedLogRecords":"1","errorMessage":"no"}}"#;
+    let (url, ca, _) = collector(vec![(400, ""), (200, partial)]).await;
+    let world = exporting(&url, &ca).await;
+    for n in 1..=2 {
+        let answer = world.send(Call::tool("salary.get").token(&world.alice())).await;
+        assert_eq!(answer.status, 200);
+        let line = format!("behalf_sidecar_records_not_exported_total {n}");
+        eventually("it is counted", async || world.metrics().await.contains(&line).then_some(())).await;
+    }
+    world.stop().await;
+
+    // Nobody listens there.
+    let world = exporting("https://localhost:1/v1/logs", &ca).await;
+    let answer = world.send(Call::tool("salary.get").token(&world.alice())).await;
+    assert_eq!(answer.status, 200);
+    world.stop().await;
+    for url in ["http://localhost/v1/logs", "https://", "x", "https://u:p@localhost/"] {
+        let mut config = config(&Operator::new(), directory());
+        config.records.otlp_url = Some(url.to_owned());
+        assert!(App::start(config, std::io::sink(), Clock::system()).await.is_err(), "{url}");
+    }
+}
