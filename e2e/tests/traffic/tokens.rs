@@ -202,7 +202,7 @@ fn a7_an_expired_token_is_refused() -> Result<()> {
         Ok((answer.status == 401).then_some(answer))
     };
     until("the token of 2 s is refused", Duration::from_mins(1), refusal)?;
-    // Within the provider's clock skew (30 s) it still tells who calls, and buys nothing; beyond, it is no token.
+    // It ends with its time and the provider's clock skew (30 s); whatever stands on it ends at that moment, too.
     until("the token is over by any clock", Duration::from_secs(90), || {
         let Some(answer) = refusal()? else { bail!("an expired token was taken") };
         Ok((world.pod()?.record_of(&answer)?["reason"] == "TokenExpired").then_some(()))
