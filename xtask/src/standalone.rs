@@ -55,14 +55,19 @@ impl Standalone {
     /// # Errors
     /// A part cannot be had or does not start; the message holds the end of its log.
     pub fn start(steps: &Steps, stateless: bool) -> Result<Self> {
-        let venv = steps.run("Python packages", "1 to 2 min the first time", || venv(steps))?;
         let sidecar = steps.run("build the sidecar", "2 to 5 min the first time", build_sidecar)?;
+        Self::with_sidecar(steps, &sidecar, stateless)
+    }
+
+    /// As [`Standalone::start`], with a sidecar that was built before.
+    pub(crate) fn with_sidecar(steps: &Steps, sidecar: &Path, stateless: bool) -> Result<Self> {
+        let venv = steps.run("Python packages", "1 to 2 min the first time", || venv(steps))?;
         let provider = Provider::start(steps, &cache::root()?.join("standalone"))?;
         let dir = provider.dir.clone();
         let parts = steps.run("payroll, the MCP server, the sidecar", "2 to 5 s", || {
             let mut parts = vec![payroll(&dir, &venv)?, server(&dir, &venv, stateless)?];
             let served = bundle::write(&dir, &Objects::of_the_demo()?, port::SERVER, &provider)?;
-            parts.push(start_sidecar(&dir, &sidecar, &served, port::INBOUND)?);
+            parts.push(start_sidecar(&dir, sidecar, &served, port::INBOUND)?);
             for (part, at) in [(0, port::PAYROLL), (1, port::SERVER)] {
                 wait_tcp(&parts[part], at)?;
             }

@@ -28,6 +28,9 @@ pub struct Args {
     /// Of the conformance suite, only the legs whose name holds this
     #[arg(long)]
     leg: Option<String>,
+    /// This sidecar instead of the workspace's
+    #[arg(long)]
+    sidecar: Option<PathBuf>,
 }
 
 /// One kind of tests.
@@ -47,7 +50,7 @@ pub enum Suite {
 /// A part cannot be had, or a suite finds something.
 pub fn run(args: &Args) -> Result<()> {
     let steps = Steps::new("cargo xtask suites");
-    let done = some(&steps, args.name, args.leg.as_deref());
+    let done = some(&steps, args);
     steps.table();
     for line in done? {
         println!("{line}");
@@ -60,16 +63,20 @@ pub fn run(args: &Args) -> Result<()> {
 /// # Errors
 /// As [`run`].
 pub fn all(steps: &Steps) -> Result<()> {
-    for line in some(steps, None, None)? {
+    for line in some(steps, &Args { name: None, leg: None, sidecar: None })? {
         steps.say(&line);
     }
     Ok(())
 }
 
 /// Runs the suites asked for, all of them even when one finds something, and gives what they found in lines.
-fn some(steps: &Steps, only: Option<Suite>, leg: Option<&str>) -> Result<Vec<String>> {
+fn some(steps: &Steps, args: &Args) -> Result<Vec<String>> {
     packages::ensure(steps, PACKAGES)?;
-    let wanted = |suite| only.is_none_or(|only| only == suite);
+    let sidecar = match &args.sidecar {
+        Some(program) => program.clone(),
+        None => steps.run("build the sidecar", "2 to 5 min the first time", standalone::build_sidecar)?,
+    };
+    let wanted = |suite| args.name.is_none_or(|only| only == suite);
     let mut said = Vec::new();
     let mut failed = Vec::new();
     let mut note = |name: &str, done: Result<Vec<String>>| match done {
@@ -79,7 +86,7 @@ fn some(steps: &Steps, only: Option<Suite>, leg: Option<&str>) -> Result<Vec<Str
             failed.push(name.to_owned());
         }
     };
-    let demo = Standalone::start(steps, false)?;
+    let demo = Standalone::with_sidecar(steps, &sidecar, false)?;
     if wanted(Suite::Clients) {
         note("clients", steps.run("real clients", "30 s", || clients::run(steps, &demo)));
     }
@@ -89,9 +96,11 @@ fn some(steps: &Steps, only: Option<Suite>, leg: Option<&str>) -> Result<Vec<Str
     let venv = demo.venv().to_owned();
     let provider = demo.into_provider();
     if wanted(Suite::Conformance) {
-        let sidecar = standalone::build_sidecar()?;
         let stage = conformance::Stage { provider: &provider, sidecar: &sidecar, venv: &venv };
-        note("conformance", steps.run("conformance", "60 s", || conformance::run(steps, &stage, leg)));
+        note(
+            "conformance",
+            steps.run("conformance", "60 s", || conformance::run(steps, &stage, args.leg.as_deref())),
+        );
     }
     if failed.is_empty() {
         return Ok(said);

@@ -1,5 +1,5 @@
-//! `cargo xtask test`: everything. The gate, then the cluster tool's promises, then the whole of Behalf on a real
-//! cluster with a real identity provider, then the same without a cluster.
+//! `cargo xtask test`: everything. The gate, other people's tests, then the cluster tool's promises, then the whole of
+//! Behalf on a real cluster with a real identity provider, then the same without a cluster.
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -11,6 +11,7 @@ use crate::gate;
 use crate::images::workspace;
 use crate::progress::Steps;
 use crate::requirements;
+use crate::suites;
 
 /// `cargo xtask test`.
 #[derive(clap::Args)]
@@ -52,6 +53,7 @@ fn all(steps: &Steps, args: &Args) -> Result<()> {
             .run("end to end", "15 min", || end_to_end(&cluster, &images, &some, args.filter.as_deref()));
     }
     steps.run("the gate: cargo xtask check", "6 min, 20 min cold", || gate::check(steps, &[]))?;
+    steps.run("suites: conformance, real clients, a scanner", "2 min, 10 min cold", || suites::all(steps))?;
     steps.run("a cluster that is up is taken down", "2 s", || cluster::down(steps))?;
     steps.run("cluster self-test: nothing is left behind", "2 min, 15 min cold", cluster::selftest)?;
     let cluster = steps.run("cluster", "15 s", || Cluster::up(steps, &Target::default()))?;
