@@ -32,6 +32,7 @@ pub struct Target {
 /// All of them.
 pub const TARGETS: &[Target] = &[
     Target { name: "token", run: tokens::token },
+    Target { name: "introspection", run: tokens::introspection },
     Target { name: "jwks", run: keys::jwks },
     Target { name: "message", run: messages::message },
     Target { name: "head", run: http::requests },

@@ -1,8 +1,10 @@
-//! A caller's token: its text, its header, its claims.
+//! A caller's token: its text, its header, its claims, and what its provider says of it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use behalf_policy::claims::{check_claims, check_header, select_provider};
+use behalf_policy::introspection::{self, Answer};
+use behalf_policy::strict_json;
 use behalf_sidecar::provider::signature::Jws;
 use serde_json::Value;
 
@@ -52,6 +54,37 @@ pub(crate) fn token(data: &[u8]) {
             if jws.claims.contains_key("iss") {
                 assert_eq!(select_provider(policy, &jws.claims).ok().map(|(picked, _)| picked), Some(name));
             }
+        }
+    }
+}
+
+/// An answer to an introspection, alone or behind a line with the claims of the token that was asked about.
+pub(crate) fn introspection(data: &[u8]) {
+    let (claims, answer) = match data.split(|byte| *byte == b'\n').collect::<Vec<_>>()[..] {
+        [claims, answer] => (strict_json::object(claims).ok(), answer),
+        _ => (None, data),
+    };
+    let Ok(Answer::Active(members)) = introspection::read(answer) else { return };
+    let plain: Value = serde_json::from_slice(answer).unwrap_or_default();
+    assert_eq!(plain["active"], true, "active is not literally true");
+    for policy in fixture::policies() {
+        for (name, provider) in &policy.providers {
+            let now = fixture::NOW;
+            if let Ok(caller) = introspection::caller_of_opaque(policy, name, provider, members.clone(), now)
+            {
+                assert!(caller.expires > now, "an expired caller");
+                assert_eq!(plain["sub"], caller.subject.as_str());
+                assert!(plain["exp"].is_number() && !plain["aud"].is_null(), "nobody's, or for ever");
+            }
+            let Some(claims) = &claims else { continue };
+            let Ok(signed) = check_claims(policy, name, provider, claims, now) else { continue };
+            let narrowed = introspection::narrowed(policy, provider, &signed, claims, &members, now);
+            let Ok(Ok(narrowed)) = narrowed else { continue };
+            assert!(narrowed.scopes.is_subset(&signed.scopes), "an answer widens scopes");
+            assert!(narrowed.groups.is_subset(&signed.groups), "an answer widens groups");
+            assert!(narrowed.expires <= signed.expires, "an answer prolongs a token");
+            assert_eq!((&narrowed.subject, &narrowed.client), (&signed.subject, &signed.client));
+            assert_eq!(narrowed.kind, signed.kind);
         }
     }
 }

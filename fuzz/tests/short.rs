@@ -19,6 +19,11 @@ fn d3_d5_d11_tokens() {
 }
 
 #[test]
+fn a21_introspection_answers() {
+    short("introspection");
+}
+
+#[test]
 fn a20_d6_key_sets() {
     short("jwks");
 }
