@@ -249,17 +249,18 @@ async fn d11_a_remembered_token_ends_with_its_own_time() {
     let world = World::start().await;
     let alice = world.alice();
     assert_eq!(world.send(Call::tool("directory.search").token(&alice)).await.status, 200);
-    world.clock.advance(299);
+    // Its 300 seconds and the 5 that the provider's clock may differ by: one moment for everything.
+    world.clock.advance(304);
     assert_eq!(world.send(Call::tool("directory.search").token(&alice)).await.status, 200);
-    world.clock.advance(2);
+    world.clock.advance(1);
     let answer = world.send(Call::tool("directory.search").token(&alice)).await;
-    assert_eq!(answer.status, 401, "inside the skew nothing is permitted any more");
+    assert_eq!(answer.status, 401);
     assert!(answer.challenge().unwrap().contains("invalid_token"));
-    assert_eq!(world.last_record().await["reason"], "SubjectExpired");
-    world.clock.advance(10);
-    assert_eq!(world.send(Call::tool("directory.search").token(&alice)).await.status, 401);
     assert_eq!(world.last_record().await["reason"], "TokenExpired");
     assert_eq!(world.server.seen().len(), 2);
+    // A clock that was set back by hours gives it no new life elsewhere: it is the token's own time that counts.
+    world.clock.advance(3600);
+    assert_eq!(world.send(Call::tool("directory.search").token(&alice)).await.status, 401);
     world.stop().await;
 }
 

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::rand::SystemRandom;
@@ -14,8 +14,9 @@ use aws_lc_rs::signature::{
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
 use bytes::Bytes;
-use http::{Response, StatusCode};
-use http_body_util::Full;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
@@ -52,6 +53,47 @@ impl Alg {
     }
 }
 
+/// What the issuer says of tokens, and what it was asked.
+#[derive(Default)]
+pub(crate) struct Introspection {
+    says: Mutex<(u16, String)>,
+    asked: Mutex<Vec<Asked>>,
+}
+
+/// One question as it came.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    pub(crate) authorization: String,
+    pub(crate) accept: String,
+    pub(crate) form: String,
+}
+
+impl Introspection {
+    /// The answer to every question from now on.
+    pub(crate) fn says(&self, status: u16, body: impl Into<String>) {
+        *self.says.lock().unwrap() = (status, body.into());
+    }
+
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let (head, body) = request.into_parts();
+        let text = |name: &str| head.headers.get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
+        let form = body.collect().await.unwrap().to_bytes();
+        self.asked.lock().unwrap().push(Asked {
+            authorization: text("authorization"),
+            accept: text("accept"),
+            form: String::from_utf8(form.to_vec()).unwrap(),
+        });
+        let (status, body) = self.says.lock().unwrap().clone();
+        let mut response = Response::new(Full::new(Bytes::from(body)));
+        *response.status_mut() = StatusCode::from_u16(status).unwrap();
+        response
+    }
+}
+
 pub(crate) struct Issuer {
     pub(crate) url: String,
     pub(crate) ca: String,
@@ -60,6 +102,7 @@ pub(crate) struct Issuer {
     ed: Ed25519KeyPair,
     fetches: Arc<AtomicUsize>,
     down: Arc<AtomicBool>,
+    introspection: Arc<Introspection>,
     task: JoinHandle<()>,
 }
 
@@ -90,20 +133,30 @@ impl Issuer {
         let fetches = Arc::new(AtomicUsize::new(0));
         let down = Arc::new(AtomicBool::new(false));
         let (counter, is_down) = (Arc::clone(&fetches), Arc::clone(&down));
+        let introspection = Arc::new(Introspection::default());
+        let asked = Arc::clone(&introspection);
         let task = tokio::spawn(async move {
             loop {
                 let Ok((stream, _)) = listener.accept().await else { return };
                 let (acceptor, keys) = (acceptor.clone(), keys.clone());
                 let (counter, is_down) = (Arc::clone(&counter), Arc::clone(&is_down));
+                let asked = Arc::clone(&asked);
                 tokio::spawn(async move {
                     let Ok(stream) = acceptor.accept(stream).await else { return };
-                    let service = service_fn(move |_request| {
-                        counter.fetch_add(1, Ordering::SeqCst);
+                    let service = service_fn(move |request: Request<Incoming>| {
+                        let asked = Arc::clone(&asked);
+                        let question = request.uri().path().ends_with("/introspect");
+                        if !question {
+                            counter.fetch_add(1, Ordering::SeqCst);
+                        }
                         let mut response = Response::new(Full::new(Bytes::from(keys.clone())));
                         if is_down.load(Ordering::SeqCst) {
                             *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
                         }
-                        async move { Ok::<_, Infallible>(response) }
+                        async move {
+                            let answer = if question { asked.answer(request).await } else { response };
+                            Ok::<_, Infallible>(answer)
+                        }
                     });
                     let _ = hyper::server::conn::http1::Builder::new()
                         .serve_connection(TokioIo::new(stream), service)
@@ -111,11 +164,15 @@ impl Issuer {
                 });
             }
         });
-        Self { url, ca, rsa, ec, ed, fetches, down, task }
+        Self { url, ca, rsa, ec, ed, fetches, down, introspection, task }
     }
 
     pub(crate) fn jwks_uri(&self) -> String {
         format!("{}/certs", self.url)
+    }
+
+    pub(crate) fn introspection(&self) -> &Introspection {
+        &self.introspection
     }
 
     pub(crate) fn fetches(&self) -> usize {
