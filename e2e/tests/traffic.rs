@@ -7,6 +7,7 @@ mod traffic {
     mod egress;
     mod hazards;
     mod leaks;
+    mod limits;
     mod sessions;
     mod standalone;
     mod story;
