@@ -24,6 +24,9 @@ const DOWNSTREAM: &str = "salary.get";
 /// What the Inspector exits with when it is told to log in and may not (`auth_required`).
 const AUTH_REQUIRED: i32 = 3;
 
+/// Where the Inspector waits for the browser to come back.
+const INSPECTOR_CALLBACK: &str = "http://127.0.0.1:6276/oauth/callback";
+
 /// Runs every client.
 ///
 /// # Errors
