@@ -27,6 +27,8 @@ use zeroize::{Zeroize as _, Zeroizing};
 pub const MAX_KEYS: usize = 4;
 /// Bytes of the public key's digest that name it.
 const ID_BYTES: usize = 8;
+/// Bytes of the salt.
+const SALT_BYTES: usize = 16;
 
 /// Why there is no signature or no key.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +69,9 @@ impl SigningError {
 #[derive(Clone)]
 pub struct SigningKeys {
     keys: Vec<Key>,
+    /// Salt of the installation for the ids of tokens in records. It lies beside the keys because it is made once, as the
+    /// first of them is, and is no secret: every bundle carries it.
+    record_salt: Option<Arc<str>>,
 }
 
 #[derive(Clone)]
@@ -113,7 +118,34 @@ impl SigningKeys {
     /// # Errors
     /// The system gives no randomness.
     pub fn generate() -> Result<Self, SigningError> {
-        Ok(Self { keys: vec![Key::generate()?] })
+        Self { keys: vec![Key::generate()?], record_salt: None }.salted()
+    }
+
+    /// The same, with a new salt if there is none.
+    ///
+    /// # Errors
+    /// The system gives no randomness.
+    pub fn salted(self) -> Result<Self, SigningError> {
+        if self.record_salt.is_some() {
+            return Ok(self);
+        }
+        let mut salt = [0; SALT_BYTES];
+        aws_lc_rs::rand::fill(&mut salt).map_err(|_| SigningError::Generate)?;
+        Ok(self.with_record_salt(Some(&hex(&salt))))
+    }
+
+    /// The same, with this salt, as it lies in the Secret; none for anything but what [`SigningKeys::salted`] makes.
+    #[must_use]
+    pub fn with_record_salt(self, salt: Option<&str>) -> Self {
+        let usable =
+            |salt: &&str| salt.len() == 2 * SALT_BYTES && salt.bytes().all(|b| b.is_ascii_hexdigit());
+        Self { record_salt: salt.filter(usable).map(Into::into), ..self }
+    }
+
+    /// Salt of the installation for the ids of tokens in records.
+    #[must_use]
+    pub fn record_salt(&self) -> Option<&str> {
+        self.record_salt.as_deref()
     }
 
     /// The same, with `now` as the age of keys that have none.
@@ -146,7 +178,7 @@ impl SigningKeys {
             }
             keys.push(key);
         }
-        Ok(Self { keys })
+        Ok(Self { keys, record_salt: None })
     }
 
     /// The keys as they are kept in the Secret. Private: the bytes are wiped when dropped.
@@ -295,6 +327,22 @@ mod tests {
     }
 
     #[test]
+    fn the_salt_is_made_once_and_stays() {
+        let keys = SigningKeys::generate().unwrap();
+        let salt = keys.record_salt().unwrap().to_owned();
+        assert_eq!(keys.clone().salted().unwrap().record_salt(), Some(salt.as_str()));
+        assert_ne!(SigningKeys::generate().unwrap().record_salt(), Some(salt.as_str()));
+        // It lies beside the keys, not among them: a Secret of before there was a salt has none.
+        let stored = SigningKeys::from_stored(&keys.to_stored().unwrap()).unwrap();
+        assert_eq!(stored.record_salt(), None);
+        assert_eq!(stored.clone().with_record_salt(Some(&salt)).record_salt(), Some(salt.as_str()));
+        for bad in ["", "x", "not a salt of ours, but long enough"] {
+            assert_eq!(stored.clone().with_record_salt(Some(bad)).record_salt(), None, "{bad}");
+        }
+        assert!(stored.salted().unwrap().record_salt().is_some_and(|salt| salt.len() == 32));
+    }
+
+    #[test]
     fn what_is_sealed_opens_and_is_the_same_each_time() {
         let keys = SigningKeys::generate().unwrap();
         let text = keys.seal(&document(7)).unwrap();
@@ -329,12 +377,12 @@ mod tests {
     fn two_keys_both_sign_and_a_bundle_of_one_is_noticed() {
         let (old, new) = (SigningKeys::generate().unwrap(), SigningKeys::generate().unwrap());
         let one = old.seal(&document(1)).unwrap();
-        let both = SigningKeys { keys: new.keys.into_iter().chain(old.keys).collect() };
+        let both = SigningKeys { keys: new.keys.into_iter().chain(old.keys).collect(), record_salt: None };
         assert!(both.open(&one).is_ok());
         assert!(!both.all_signed(&one));
         let twice = both.seal(&document(1)).unwrap();
         assert!(both.all_signed(&twice));
-        let left = SigningKeys { keys: both.keys[..1].to_vec() };
+        let left = SigningKeys { keys: both.keys[..1].to_vec(), record_salt: None };
         assert!(left.open(&twice).is_ok() && !left.all_signed(&twice), "by a key that was dropped");
         assert_eq!(both.public_arguments().len(), 2);
     }

@@ -113,7 +113,7 @@ pub fn tombstone() -> Serve {
     Serve::RefuseAll { reason: RefuseAllReason::IdentityDeleted }
 }
 
-/// The document to sign and write; none if the last one says the same.
+/// The document to sign and write; none if the last one says the same. `salt` is that of the installation, for records.
 ///
 /// Its serial is the greater of the last one + 1 and the time in milliseconds: it never goes back, even if the clock does.
 #[must_use]
@@ -122,6 +122,7 @@ pub fn next_document(
     name: &str,
     serve: Serve,
     feed: Option<&FeedDocument>,
+    salt: Option<&str>,
     last: Option<&Document>,
     now_ms: u64,
 ) -> Option<Document> {
@@ -130,6 +131,7 @@ pub fn next_document(
             && last.namespace == namespace
             && last.identity == name
             && last.feed.as_ref() == feed
+            && last.record_salt.as_deref() == salt
             && last.serve == serve
     });
     if unchanged {
@@ -142,7 +144,7 @@ pub fn next_document(
         identity: name.to_owned(),
         serial: after_last.max(now_ms),
         feed: feed.cloned(),
-        record_salt: None,
+        record_salt: salt.map(str::to_owned),
         serve,
     })
 }

@@ -77,11 +77,14 @@ fn next_text(
         BundleIntent::Write(serve) => Some(Serve::clone(serve)),
     };
     let earliest = earliest(context.clock.millis(), seen);
-    let next = serve.and_then(|serve| next_document(namespace, name, serve, Some(feed), last, earliest));
+    let keys = context.keys.current();
+    let salt = keys.record_salt();
+    let next =
+        serve.and_then(|serve| next_document(namespace, name, serve, Some(feed), salt, last, earliest));
     match (next, last) {
-        (Some(next), _) => Ok(Some(context.keys.current().seal(&next)?)),
+        (Some(next), _) => Ok(Some(keys.seal(&next)?)),
         // The same bundle: every pod that has it keeps it, and those that pin another of our keys get it too.
-        (None, Some(last)) if !seen.intact => Ok(Some(context.keys.current().seal(last)?)),
+        (None, Some(last)) if !seen.intact => Ok(Some(keys.seal(last)?)),
         (None, _) => Ok(None),
     }
 }

@@ -28,6 +28,8 @@ use crate::metrics::{Metrics, Object};
 const KEYS: &str = "keys.json";
 /// Key of the Secret under which lies the last value of [`names::ANNOTATION_ROTATE`] that was answered with a new key.
 const ANSWERED: &str = "rotate";
+/// Key of the Secret under which lies the salt for the ids of tokens in records.
+const SALT: &str = "record-salt";
 /// Key of the parameters of the admission policies with the public halves.
 pub const PARAMETER: &str = "bundleKeys";
 /// How often everything is looked at: ages, pods, and what a watch may have missed.
@@ -222,6 +224,8 @@ impl Keeper {
                 }
                 Turn::Write { keys: next, why } => {
                     let answer = if why == Why::Asked { asked } else { answered };
+                    // A Secret of before there was a salt gets one with its next key.
+                    let next = next.salted()?;
                     let data = data(&next, answer)?;
                     self.around.leadership.fence()?;
                     if self.around.secrets.replace(names::SECRET_SIGNING_KEYS, found, data).await? {
@@ -297,13 +301,15 @@ impl Keeper {
 }
 
 fn stored(found: &Found) -> Result<SigningKeys, SigningError> {
-    SigningKeys::from_stored(found.data.get(KEYS).map(|it| it.0.as_slice()).unwrap_or_default())
+    let keys = SigningKeys::from_stored(found.data.get(KEYS).map(|it| it.0.as_slice()).unwrap_or_default())?;
+    Ok(keys.with_record_salt(found.data.get(SALT).and_then(|it| std::str::from_utf8(&it.0).ok())))
 }
 
 fn data(keys: &SigningKeys, answered: Option<String>) -> Result<BTreeMap<String, ByteString>, SigningError> {
+    let salt = keys.record_salt().map(|it| (SALT.to_owned(), ByteString(it.as_bytes().to_vec())));
     let keys = (KEYS.to_owned(), ByteString(keys.to_stored()?.to_vec()));
     let answered = answered.map(|it| (ANSWERED.to_owned(), ByteString(it.into_bytes())));
-    Ok([keys].into_iter().chain(answered).collect())
+    Ok([keys].into_iter().chain(salt).chain(answered).collect())
 }
 
 fn runs(pod: &k8s_openapi::api::core::v1::Pod) -> bool {

@@ -75,7 +75,8 @@ pub fn turn(
     now: Timestamp,
 ) -> Result<Turn, SigningError> {
     let keys = &list.keys;
-    let write = |keys, why| Ok(Turn::Write { keys: SigningKeys { keys }, why });
+    let salt = &list.record_salt;
+    let write = |keys, why| Ok(Turn::Write { keys: SigningKeys { keys, record_salt: salt.clone() }, why });
     if keys.iter().any(|key| key.created.is_none()) {
         return write(list.clone().dated(now).keys, Why::Dated);
     }

@@ -69,11 +69,12 @@ fn stored() -> World {
 
 fn put(world: &World, keys: &[u8]) {
     use base64::Engine as _;
-    let data = base64::engine::general_purpose::STANDARD.encode(keys);
+    let encode = |bytes| base64::engine::general_purpose::STANDARD.encode::<&[u8]>(bytes);
+    let salt = world.keys.record_salt().unwrap();
     world.server.put(
         SECRET,
-        json!({"apiVersion": "v1", "kind": "Secret",
-        "metadata": {"name": "behalf-signing-keys"}, "data": {"keys.json": data}}),
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "behalf-signing-keys"},
+        "data": {"keys.json": encode(keys), "record-salt": encode(salt.as_bytes())}}),
     );
 }
 
@@ -165,6 +166,29 @@ async fn two_rotations_under_a_pod_that_is_never_restarted() {
     assert!(accepts(&world, &first).is_none(), "dropped, and the bundles are signed without it");
     let now = accepts(&world, &world.settings.bundle_keys).unwrap();
     assert_eq!(now.serial, serial, "the same bundle");
+}
+
+#[tokio::test]
+async fn the_salt_for_records_stays_as_it_is_through_rotations_and_is_in_every_bundle() {
+    let mut world = stored();
+    let salt = world.keys.record_salt().unwrap().to_owned();
+    for value in ["one", "two"] {
+        follow(&mut world).await;
+        let first = world.settings.bundle_keys.clone();
+        assert_eq!(accepts(&world, &first).unwrap().record_salt.as_deref(), Some(salt.as_str()));
+        ask(&world, value);
+    }
+    // A Secret of before there was a salt gets one with its next key, and so do the bundles.
+    let mut secret = world.server.get(SECRET).unwrap();
+    secret["data"].as_object_mut().unwrap().remove("record-salt");
+    world.server.put(SECRET, secret);
+    ask(&world, "three");
+    follow(&mut world).await;
+    let now = world.keys.record_salt().unwrap().to_owned();
+    assert_ne!(now, salt);
+    change_a_row(&world, "renamed");
+    follow(&mut world).await;
+    assert_eq!(accepts(&world, &world.settings.bundle_keys).unwrap().record_salt, Some(now));
 }
 
 #[tokio::test]

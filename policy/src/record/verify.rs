@@ -206,7 +206,7 @@ fn read(sources: &[Source<'_>], hash: Hash, verdict: &mut Verdict) -> Entries {
 }
 
 /// Lines of one file come in the order in which they were written; files are put in order by their lines.
-fn order(boot: &str, entries: &mut Vec<Entry>, sources: &[Source<'_>], verdict: &mut Verdict) {
+fn order(boot: &str, entries: &mut [Entry], sources: &[Source<'_>], verdict: &mut Verdict) {
     let mut highest: BTreeMap<usize, u64> = BTreeMap::new();
     let mut seen = BTreeSet::new();
     for entry in entries.iter() {

@@ -166,7 +166,7 @@ pub(crate) fn plan(gathered: &Gathered) -> Desired {
 }
 
 pub(crate) fn document(serve: Serve, serial: u64) -> Document {
-    behalf_plan::next_document("hr", "hr-tools", serve, None, None, serial)
+    behalf_plan::next_document("hr", "hr-tools", serve, None, None, None, serial)
         .expect("a first document is always new")
 }
 

@@ -450,14 +450,18 @@ fn no_bundle_is_made_where_no_pod_can_join_but_one_that_is_there_follows() {
 #[test]
 fn the_serial_never_goes_back_and_an_unchanged_bundle_is_not_written() {
     let last = document(tombstone(), 1000);
-    assert_eq!(next_document("hr", "hr-tools", tombstone(), None, Some(&last), 2000), None);
+    assert_eq!(next_document("hr", "hr-tools", tombstone(), None, None, Some(&last), 2000), None);
     let other = Serve::RefuseAll { reason: RefuseAllReason::IdentityNotAccepted };
     let next = |now| {
-        next_document("hr", "hr-tools", other.clone(), None, Some(&last), now).map(|document| document.serial)
+        next_document("hr", "hr-tools", other.clone(), None, None, Some(&last), now)
+            .map(|document| document.serial)
     };
     assert_eq!(next(2000), Some(2000));
     assert_eq!(next(10), Some(1001), "a clock that went back");
-    let foreign = next_document("hr", "other", tombstone(), None, Some(&last), 10);
+    let salted = next_document("hr", "hr-tools", tombstone(), None, Some("salt"), Some(&last), 2000).unwrap();
+    assert_eq!(salted.record_salt.as_deref(), Some("salt"), "a bundle gets the salt that it has not");
+    assert_eq!(next_document("hr", "hr-tools", tombstone(), None, Some("salt"), Some(&salted), 3000), None);
+    let foreign = next_document("hr", "other", tombstone(), None, None, Some(&last), 10);
     assert_eq!(foreign.map(|document| document.serial), Some(1001), "another identity's bundle is rewritten");
 }
 
