@@ -30,6 +30,8 @@ pub enum Reply {
     Whole(Response<Bytes>),
     /// Chunks, each sent by itself.
     Chunks(Vec<Bytes>),
+    /// One byte, and then nothing more.
+    Trickle,
     /// Nothing, ever.
     Hang,
 }
@@ -155,6 +157,10 @@ async fn answer(
             let mut response = Response::new(StreamBody::new(stream).boxed_unsync());
             *response.status_mut() = StatusCode::OK;
             response
+        }
+        Reply::Trickle => {
+            let first = futures::stream::once(async { Ok(Frame::data(Bytes::from_static(b"{"))) });
+            Response::new(StreamBody::new(first.chain(futures::stream::pending())).boxed_unsync())
         }
         Reply::Hang => std::future::pending().await,
     }

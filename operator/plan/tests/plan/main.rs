@@ -22,6 +22,7 @@ mod injection_ports;
 mod laws;
 mod ledger;
 mod programmed;
+mod provider_tokens;
 mod random;
 mod rate;
 mod shares;
