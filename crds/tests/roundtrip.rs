@@ -174,6 +174,7 @@ fn identity() -> impl Strategy<Value = AgentIdentity> {
             url: format!("https://{name}/mcp"),
             protocol: Protocol::Http,
             allowed_origins: vec![format!("https://{name}")],
+            timeouts: Timeouts::default(),
             port,
             tool_set: name.clone(),
             interception: Interception {

@@ -19,7 +19,7 @@ pub use document::{
     RefuseAllReason, Serve, Stage, State, TokenProfile,
 };
 pub use load::LoadError;
-pub use rows::{HttpMethod, HttpRoute, Protocol, Resource};
+pub use rows::{HttpMethod, HttpRoute, Protocol, Resource, Timeouts};
 pub use tokens::{Introspection, IntrospectionResponse, IntrospectionRule, TokenRules};
 
 use crate::condition::Expression;
@@ -112,6 +112,8 @@ pub struct Server {
     pub handle_grace: u32,
     /// Origins of web pages whose scripts may call, besides [`Server::origin`].
     pub allowed_origins: BTreeSet<String>,
+    /// How long it and its callers may take.
+    pub timeouts: Timeouts,
     /// Tools by exact name; one that is not here is refused.
     pub tools: BTreeMap<ToolName, Tool>,
     /// Prompts by exact name; one that is not here is refused.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 pub use super::requirement::{Assurance, ConditionDocument, ScopeChallenge};
-use super::rows::{PromptDocument, Protocol, ResourceDocument, RouteDocument};
+use super::rows::{PromptDocument, Protocol, ResourceDocument, RouteDocument, Timeouts};
 use super::tokens::{Introspection, TokenRules, is_default};
 use crate::ids::{Audience, ClientId, EntryName, Group, Issuer, Scope, ToolName};
 
@@ -168,6 +168,9 @@ pub struct ServerDocument {
     /// Origins of web pages whose scripts may call, besides the server's own.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub allowed_origins: BTreeSet<String>,
+    /// How long it and its callers may take.
+    #[serde(default, skip_serializing_if = "Timeouts::is_default")]
+    pub timeouts: Timeouts,
     /// The tools it may serve.
     pub tools: Vec<ToolDocument>,
     /// The prompts it may serve.

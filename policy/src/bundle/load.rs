@@ -303,6 +303,7 @@ fn server_of(s: ServerDocument, ceilings: &BTreeMap<EntryName, ScopeSet>) -> Res
         carriers: s.carriers,
         handle_grace: s.handle_grace,
         allowed_origins: s.allowed_origins,
+        timeouts: s.timeouts.check()?,
         tools,
         prompts: prompts_of(s.prompts)?,
         resources: resources_of(s.resources)?,

@@ -104,6 +104,44 @@ pub enum Protocol {
     Http,
 }
 
+/// How long a server and its callers may take, seconds (C30).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Timeouts {
+    /// Until the body of a request has arrived.
+    pub body: u32,
+    /// Until the server's answer begins.
+    pub response: u32,
+    /// Between two pieces of an event stream; zero: any time.
+    pub stream_idle: u32,
+    /// Until an event stream has ended; zero: as long as its caller may.
+    pub stream: u32,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { body: 30, response: 600, stream_idle: 0, stream: 0 }
+    }
+}
+
+impl Timeouts {
+    /// As it is when nothing is said.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Within bounds that keep a handle's own from being passed.
+    pub(super) fn check(self) -> Result<Self, LoadError> {
+        let day = 24 * 60 * 60;
+        let bounded = (1..=600).contains(&self.body)
+            && (1..=600).contains(&self.response)
+            && self.stream_idle <= day
+            && self.stream <= day;
+        if bounded { Ok(self) } else { Err(LoadError::Bounds("timeouts")) }
+    }
+}
+
 /// Resources of one row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resource {

@@ -69,6 +69,7 @@ pub fn policy_document() -> PolicyDocument {
             carriers: [Carrier::Authorization, Carrier::Meta].into(),
             handle_grace: 0,
             allowed_origins: BTreeSet::new(),
+            timeouts: behalf_policy::bundle::Timeouts::default(),
             prompts: Vec::new(),
             resources: Vec::new(),
             routes: Vec::new(),

@@ -24,21 +24,19 @@ pub(super) type AnswerBody = UnsyncBoxBody<Bytes, BodyError>;
 /// Tells which entries of a list the caller may see.
 pub(super) type Keep = Box<dyn Fn(ListKind, &str) -> bool + Send>;
 
-/// How long a caller may take to send a body.
-const ARRIVES_WITHIN: Duration = Duration::from_secs(30);
-
 /// A body that is there already.
 pub(super) fn full(bytes: Bytes) -> AnswerBody {
     Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }
 
 /// Reads a whole body of at most `limit` bytes. `None` when it is larger.
-pub(super) async fn read(body: Incoming, limit: usize) -> Result<Option<Bytes>, Denial> {
+pub(super) async fn read(body: Incoming, limit: usize, within: u32) -> Result<Option<Bytes>, Denial> {
     // A length that was declared is refused before anything of it is read.
     if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
         return Ok(None);
     }
-    let collected = tokio::time::timeout(ARRIVES_WITHIN, Limited::new(body, limit).collect()).await;
+    let within = Duration::from_secs(within.into());
+    let collected = tokio::time::timeout(within, Limited::new(body, limit).collect()).await;
     match collected.map_err(|_| Denial::BodyTimeout)? {
         Ok(body) => Ok(Some(body.to_bytes())),
         Err(error) if error.is::<LengthLimitError>() => Ok(None),

@@ -34,9 +34,6 @@ use crate::drain::Draining;
 use crate::handles::OpenHandle;
 use crate::recording::Recording;
 
-/// A tool may work for minutes before it answers; nothing outlives this bound of the handle's own life.
-const HEAD_WITHIN: Duration = Duration::from_mins(10);
-
 /// A request that may go to the server.
 pub(super) struct Outgoing<'a> {
     pub(super) active: &'a Arc<Active>,
@@ -172,8 +169,9 @@ impl Inbound {
         mut outgoing: Outgoing<'_>,
         recording: &Recording,
     ) -> Result<Response<AnswerBody>, Denial> {
+        let within = Duration::from_secs(outgoing.policy.server.timeouts.response.into());
         let answered = self.server.request(outgoing.request()?);
-        let answer = match tokio::time::timeout(HEAD_WITHIN, answered).await {
+        let answer = match tokio::time::timeout(within, answered).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) if is_too_large(&error) => return Err(Denial::BodyTooLarge),
             Ok(Err(error)) => {
@@ -197,6 +195,7 @@ impl Inbound {
             made: outgoing.made.clone(),
             active: Arc::clone(outgoing.active),
             draining: outgoing.draining.clone(),
+            timeouts: outgoing.policy.server.timeouts,
         });
         let made = outgoing.gives().map(|message| match &outgoing.made {
             Some(made) => made.clone(),
@@ -291,7 +290,9 @@ async fn filtered(
         }
         "application/json" => {
             let (kind, _) = asked.ok_or(Denial::Listing(ListingError::Shape))?;
-            let body = read(body, limits.bytes).await.map_err(|_| Denial::ServerUnavailable)?;
+            let body = read(body, limits.bytes, outgoing.policy.server.timeouts.response)
+                .await
+                .map_err(|_| Denial::ServerUnavailable)?;
             let body = body.ok_or(Denial::Listing(ListingError::TooLarge))?;
             let body = filter_list(&body, kind, &keep, era, &limits).map_err(Denial::Listing)?;
             Ok(response(head.status, headers, full(Bytes::from(body))))

@@ -129,7 +129,7 @@ impl Inbound {
                 cors::let_everybody_see(answer.headers_mut());
                 return Ok(answer);
             }
-            Route::Message => message = Some(read_message(&parts, body).await?),
+            Route::Message => message = Some(read_message(&parts, body, policy.server.timeouts.body).await?),
             Route::Stream | Route::End => {}
             Route::Api(found) => {
                 recording.method(format!("HTTP {}", verb(&parts.method)), found.name(&policy.server));
@@ -326,11 +326,11 @@ fn has_conditions(policy: &Policy, message: Option<&Message>) -> bool {
 }
 
 /// The one parse of a body.
-async fn read_message(parts: &Parts, body: Incoming) -> Result<Message, Refused> {
+async fn read_message(parts: &Parts, body: Incoming, within: u32) -> Result<Message, Refused> {
     let limits = Limits::default();
     let mut accept = String::new();
     check_media(&media(&parts.headers, &mut accept)).map_err(envelope)?;
-    let body = read(body, limits.bytes).await?;
+    let body = read(body, limits.bytes, within).await?;
     let body = body.ok_or_else(|| envelope(EnvelopeReason::BodyTooLarge.into()))?;
     Message::read(&body, &mirrored(&parts.headers), &limits).map_err(envelope)
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use behalf_policy::bundle::Timeouts;
 use behalf_policy::claims::{Caller, TokenRefusal};
 use behalf_policy::decide::{Operation, decide, decide_unknown_caller};
 use behalf_policy::decision::{Decision, Reason};
@@ -46,6 +47,8 @@ pub(super) struct Terms {
     pub(super) active: Arc<Active>,
     /// Tells of the end of this sidecar.
     pub(super) draining: Option<Draining>,
+    /// How long the stream may be silent, and open.
+    pub(super) timeouts: Timeouts,
 }
 
 impl Terms {
@@ -68,7 +71,12 @@ impl Terms {
     /// Resolves when the stream must end: with the reason of a refusal, or none when this sidecar ends.
     async fn ended(mut self) -> Option<&'static str> {
         let mut draining = self.draining.take().filter(|_| self.waits());
+        let total = Duration::from_secs(self.timeouts.stream.into());
+        let opened = tokio::time::Instant::now();
         loop {
+            if total > Duration::ZERO && opened.elapsed() >= total {
+                return Some("StreamTooLong");
+            }
             let drained = async {
                 match &mut draining {
                     Some(draining) => draining.started().await,
@@ -133,6 +141,7 @@ pub(super) struct Watched {
     ended: Pin<Box<dyn Future<Output = Option<&'static str>> + Send>>,
     goodbye: Option<Bytes>,
     tail: Tail,
+    idle: Option<Idle>,
     record: Option<Box<dyn FnOnce(&'static str) + Send>>,
 }
 
@@ -144,11 +153,13 @@ impl Watched {
         record: impl FnOnce(&'static str) + Send + 'static,
     ) -> Self {
         let goodbye = terms.goodbye();
+        let idle = Idle::after(terms.timeouts.stream_idle);
         Self {
             body: Some(body),
             ended: Box::pin(terms.ended()),
             goodbye,
             tail: Tail::default(),
+            idle,
             record: Some(Box::new(record)),
         }
     }
@@ -165,7 +176,9 @@ impl Body for Watched {
         if self.body.is_none() {
             return Poll::Ready(None);
         }
-        if let Poll::Ready(reason) = self.ended.as_mut().poll(context) {
+        let silent = self.idle.as_mut().is_some_and(|idle| idle.0.as_mut().poll(context).is_ready());
+        let ended = if silent { Poll::Ready(Some("StreamIdle")) } else { self.ended.as_mut().poll(context) };
+        if let Poll::Ready(reason) = ended {
             // With it goes the request to the server, and the handle.
             self.body = None;
             if let (Some(reason), Some(record)) = (reason, self.record.take()) {
@@ -181,6 +194,7 @@ impl Body for Watched {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
                     self.tail.push(data);
+                    self.idle.iter_mut().for_each(Idle::begin_again);
                 }
             }
             Poll::Ready(Some(Err(_)) | None) => self.body = None,
@@ -195,6 +209,23 @@ impl Body for Watched {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::default()
+    }
+}
+
+/// The end of a silence that is too long.
+struct Idle(Pin<Box<tokio::time::Sleep>>, Duration);
+
+impl Idle {
+    /// None for zero.
+    fn after(seconds: u32) -> Option<Self> {
+        let time = Duration::from_secs(seconds.into());
+        (seconds > 0).then(|| Self(Box::pin(tokio::time::sleep(time)), time))
+    }
+
+    fn begin_again(&mut self) {
+        if let Some(until) = tokio::time::Instant::now().checked_add(self.1) {
+            self.0.as_mut().reset(until);
+        }
     }
 }
 

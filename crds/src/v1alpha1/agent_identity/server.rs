@@ -34,6 +34,9 @@ pub struct Server {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "bounds::texts::<bounds::Origin, 0, 16>")]
     pub allowed_origins: Vec<String>,
+    /// How long the server and its callers may take.
+    #[serde(default)]
+    pub timeouts: Timeouts,
     /// How calls from outside are led through Behalf.
     #[serde(default)]
     pub interception: Interception,
@@ -48,6 +51,47 @@ pub struct Server {
 /// An http or https URL with lower-case scheme and host and nothing but host, port and path.
 const SERVER_URL_RULE: &str = r"self.matches('^https?://([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*|\\[[0-9a-f:.]+\\])(:[1-9][0-9]{0,4})?(/[-A-Za-z0-9._~!$&()*+,;=:@%/]*)?$')";
 const SERVER_URL_MESSAGE: &str = "must be an http or https URL with lower-case scheme and host and without user, query or fragment, such as https://hr.example.com/mcp";
+
+/// How long a server and its callers may take.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Timeouts {
+    /// Until the body of a request has arrived: 1s to 10m.
+    #[serde(default = "default_body")]
+    #[x_kube(validation = Rule::new(TEN_MINUTES).message("body is between 1s and 10m").reason(Reason::FieldValueInvalid))]
+    pub body: Duration,
+    /// Until the server's answer begins: 1s to 10m.
+    #[serde(default = "default_response")]
+    #[x_kube(validation = Rule::new(TEN_MINUTES).message("response is between 1s and 10m").reason(Reason::FieldValueInvalid))]
+    pub response: Duration,
+    /// The longest silence of an event stream, at most 24h. Absent: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Duration")]
+    #[x_kube(validation = Rule::new(ONE_DAY).message("streamIdle is between 1s and 24h").reason(Reason::FieldValueInvalid))]
+    pub stream_idle: Option<Duration>,
+    /// The longest life of an event stream, at most 24h. Absent: as long as its caller's token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Duration")]
+    #[x_kube(validation = Rule::new(ONE_DAY).message("stream is between 1s and 24h").reason(Reason::FieldValueInvalid))]
+    pub stream: Option<Duration>,
+}
+
+const TEN_MINUTES: &str = "duration(self) >= duration('1s') && duration(self) <= duration('10m')";
+const ONE_DAY: &str = "duration(self) >= duration('1s') && duration(self) <= duration('24h')";
+
+fn default_body() -> Duration {
+    Duration::from_secs(30)
+}
+
+fn default_response() -> Duration {
+    Duration::from_secs(600)
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { body: default_body(), response: default_response(), stream_idle: None, stream: None }
+    }
+}
 
 /// What a server speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

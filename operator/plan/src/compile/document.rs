@@ -8,7 +8,7 @@ use behalf_policy::bundle::document::{
     ScopeDocument, ServerDocument, ToolDocument, ToolDownstream,
 };
 use behalf_policy::bundle::load::MAX_HANDLE_GRACE;
-use behalf_policy::bundle::rows::RouteDocument;
+use behalf_policy::bundle::rows::{RouteDocument, Timeouts};
 use behalf_policy::bundle::signed::MAX_BYTES;
 use behalf_policy::bundle::{Bundle, Document, Host, Protocol, Serve, Stage, State};
 use behalf_policy::ids::{Audience, ClientId, EntryName, Scope, ScopeSet, ToolName};
@@ -219,10 +219,25 @@ fn server_document(
             crds::Protocol::Http => Protocol::Http,
         },
         allowed_origins: server.allowed_origins.iter().cloned().collect(),
+        timeouts: timeouts(&server.timeouts)?,
         tools: rows.tools.iter().map(|(name, row)| tool(name, row, listed)).collect(),
         prompts: rows.prompts.values().cloned().collect(),
         resources: rows.resources.values().cloned().collect(),
         routes: rows.routes.values().map(|row| route(row, listed)).collect(),
+    })
+}
+
+/// Whole seconds; loading holds them to their bounds.
+fn timeouts(timeouts: &crds::Timeouts) -> Result<Timeouts, Problem> {
+    let seconds = |duration: crds::Duration| {
+        u32::try_from(duration.as_secs()).map_err(|_| unreadable("spec.servers", &duration.to_string()))
+    };
+    let or_none = |duration: Option<crds::Duration>| duration.map_or(Ok(0), seconds);
+    Ok(Timeouts {
+        body: seconds(timeouts.body)?,
+        response: seconds(timeouts.response)?,
+        stream_idle: or_none(timeouts.stream_idle)?,
+        stream: or_none(timeouts.stream)?,
     })
 }
 
