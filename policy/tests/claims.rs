@@ -171,7 +171,7 @@ fn a9_strict_mode_needs_all_claims_of_rfc_9068() {
 }
 
 #[test]
-fn a_claim_of_the_wrong_type_is_a_refusal_never_absent() {
+fn cve_2026_25537_a_claim_of_the_wrong_type_is_a_refusal_never_absent() {
     for (member, value) in [
         ("sub", json!(1)),
         ("sub", json!("")),

@@ -24,6 +24,7 @@ mod metadata;
 mod methods;
 mod not_there;
 mod ops;
+mod others_bugs;
 mod records;
 mod requests;
 mod sessions;
