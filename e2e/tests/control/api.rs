@@ -1,10 +1,11 @@
 //! The API server as a person with kubectl sees it.
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use behalf_e2e::World;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The deployment, asked with the server's own words for a refusal.
 pub struct Api {
@@ -54,6 +55,27 @@ impl Api {
         self.ask(&words, &object.to_string()).map(|text| serde_json::from_str(&text).unwrap())
     }
 
+    /// The same for many objects in one go, each with a name of its own: why each was refused, in their order.
+    pub fn try_create_all(&self, objects: &[Value]) -> Vec<Option<String>> {
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+        let words = ["create", "--dry-run=server", "-o", "name", "-f", "-"];
+        let words = [&words[..], &EDITOR].concat();
+        let output = output(self.world.cluster.kubectl(&words), &list.to_string()).unwrap();
+        let taken = String::from_utf8_lossy(&output.stdout).into_owned();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let mut refusals = each_complaint(&said).into_iter();
+        let taken: BTreeSet<_> = taken.lines().filter_map(|line| line.split('/').nth(1)).collect();
+        let found: Vec<_> = objects
+            .iter()
+            .map(|object| {
+                let name = object["metadata"]["name"].as_str().unwrap();
+                (!taken.contains(name)).then(|| refusals.next().unwrap_or_else(|| panic!("{name}: {said}")))
+            })
+            .collect();
+        assert_eq!(refusals.next(), None, "one word more than refused objects: {said}");
+        found
+    }
+
     /// Names of the pods that a selector finds and that are not about to go.
     pub fn pods(&self, namespace: &str, selector: &str) -> Vec<(String, String)> {
         let list = self.get(&["pods", "-n", namespace, "-l", selector]);
@@ -70,6 +92,23 @@ impl Api {
 
 /// Somebody with the cluster role `edit` in the scratch namespaces, and no more.
 pub const EDITOR: [&str; 2] = ["--as=e2e-dev", "--as-group=system:authenticated"];
+
+/// What kubectl says of several objects, one by one: it goes on after each that is refused.
+fn each_complaint(said: &str) -> Vec<String> {
+    let begins =
+        |line: &str| ["Error from server", "The ", "error: "].iter().any(|word| line.starts_with(word));
+    let mut found: Vec<String> = Vec::new();
+    for line in said.lines().filter(|line| !line.starts_with("Warning: ")) {
+        match found.last_mut() {
+            Some(last) if !begins(line) => {
+                last.push('\n');
+                last.push_str(line);
+            }
+            _ => found.push(line.to_owned()),
+        }
+    }
+    found
+}
 
 fn run(command: Command, input: &str) -> Result<String, String> {
     let output = output(command, input)?;

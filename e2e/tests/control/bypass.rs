@@ -39,48 +39,50 @@ fn heard(api: &Api, namespace: &str, pod: &str, text: &str) -> Vec<Value> {
     lines.into_iter().filter(|line| line.to_string().contains(text)).collect()
 }
 
-/// Everybody outside tries; a twin without Behalf answers them all, the server's pod only where it says so.
+/// Everybody outside tries, all at once, since what is not answered takes its time.
 fn nobody_gets_in(api: &Api, server: &[String], twin: &[String]) {
+    std::thread::scope(|tries| {
+        for who in OUTSIDE {
+            tries.spawn(move || gets_not_in(api, who, server, twin));
+        }
+    });
+}
+
+/// A twin without Behalf answers them all, the server's pod only where it says so.
+fn gets_not_in(api: &Api, who: From, server: &[String], twin: &[String]) {
     let all: Vec<(&'static str, u16)> = CLOSED.into_iter().chain([("tcp", 9001), ("udp", 9001)]).collect();
-    for who in OUTSIDE {
-        let wanted: Vec<String> = targets(twin, &all).iter().map(Target::to_string).collect();
-        eventually(&format!("{who:?} reaches a pod that is not protected"), 60, || {
-            let answered = who.tries(api, "control", &targets(twin, &all));
-            if wanted.iter().all(|target| answered.contains(target)) {
-                Ok(())
-            } else {
-                Err(format!("{answered:?}"))
-            }
-        });
+    let wanted: Vec<String> = targets(twin, &all).iter().map(Target::to_string).collect();
+    eventually(&format!("{who:?} reaches a pod that is not protected"), 60, || {
+        let answered = who.tries(api, "control", &targets(twin, &all));
+        if wanted.iter().all(|target| answered.contains(target)) {
+            Ok(())
+        } else {
+            Err(format!("{answered:?}"))
+        }
+    });
 
-        let text = nonce("outside");
-        let ours = [("tcp", 15_102), ("udp", 15_101), ("udp", 15_102), ("udp", 9001), ("udp", 8000)];
-        let mut tried = targets(server, &CLOSED);
-        tried.extend(targets(server, &ours));
-        let open = targets(server, &[("tcp", 9001)]);
-        tried.extend(open.clone());
-        let answered = who.tries(api, &text, &tried);
-        let open: Vec<String> = open.iter().map(Target::to_string).collect();
-        assert_eq!(
-            answered.into_iter().collect::<Vec<_>>(),
-            open,
-            "{who:?}: only what the identity leaves open"
-        );
+    let text = nonce("outside");
+    let ours = [("tcp", 15_102), ("udp", 15_101), ("udp", 15_102), ("udp", 9001), ("udp", 8000)];
+    let mut tried = targets(server, &CLOSED);
+    tried.extend(targets(server, &ours));
+    let open = targets(server, &[("tcp", 9001)]);
+    tried.extend(open.clone());
+    let answered = who.tries(api, &text, &tried);
+    let open: Vec<String> = open.iter().map(Target::to_string).collect();
+    assert_eq!(answered.into_iter().collect::<Vec<_>>(), open, "{who:?}: only what the identity leaves open");
 
-        // The container listens, as it says itself; what came after the tries stands in its log behind them.
-        let inside = nonce("inside");
-        let own = ["127.0.0.1".to_owned(), "::1".to_owned()];
-        let within =
-            From::Container(ENROLLED, "server", "server").tries(api, &inside, &targets(&own, &CLOSED));
-        assert_eq!(within.len(), 4, "the listeners are there: {within:?}");
-        eventually("the listeners say what came from inside", 30, || {
-            let lines = heard(api, ENROLLED, "server", &inside);
-            if lines.len() == 4 { Ok(()) } else { Err(format!("{lines:?}")) }
-        });
-        let lines = heard(api, ENROLLED, "server", &text);
-        assert_eq!(lines.len(), open.len(), "{who:?}: {lines:?}");
-        assert!(lines.iter().all(|line| line["tcp"] == 9001), "{who:?}: {lines:?}");
-    }
+    // The container listens, as it says itself; what came after the tries stands in its log behind them.
+    let inside = nonce("inside");
+    let own = ["127.0.0.1".to_owned(), "::1".to_owned()];
+    let within = From::Container(ENROLLED, "server", "server").tries(api, &inside, &targets(&own, &CLOSED));
+    assert_eq!(within.len(), 4, "the listeners are there: {within:?}");
+    eventually("the listeners say what came from inside", 30, || {
+        let lines = heard(api, ENROLLED, "server", &inside);
+        if lines.len() == 4 { Ok(()) } else { Err(format!("{lines:?}")) }
+    });
+    let lines = heard(api, ENROLLED, "server", &text);
+    assert_eq!(lines.len(), open.len(), "{who:?}: {lines:?}");
+    assert!(lines.iter().all(|line| line["tcp"] == 9001), "{who:?}: {lines:?}");
 }
 
 /// IPv4 and IPv6, TCP and UDP; an allow-all `NetworkPolicy` opens nothing; nor does a Service that leads to another port.
@@ -164,10 +166,17 @@ fn nothing_of_the_pod_listens_before_the_rules_stand() {
     let status = api.get(&["pod", "-n", ENROLLED, "server"])["status"].clone();
     assert!(status["containerStatuses"][0]["state"]["running"].is_null(), "the server is still to come");
     let found = addresses(&api, ENROLLED, "server");
-    for who in OUTSIDE {
-        let text = nonce("early");
-        let answered = who.tries(&api, &text, &targets(&found, &CLOSED));
-        assert!(answered.is_empty(), "{who:?}: {answered:?}");
+    let tries = OUTSIDE.map(|who| (who, nonce("early")));
+    std::thread::scope(|all| {
+        for (who, text) in &tries {
+            let (api, found) = (&api, &found);
+            all.spawn(move || {
+                let answered = who.tries(api, text, &targets(found, &CLOSED));
+                assert!(answered.is_empty(), "{who:?}: {answered:?}");
+            });
+        }
+    });
+    for (_, text) in &tries {
         // Port 8000 is the sidecar's from outside: it answers by itself.
         for address in &found {
             let bracketed = if address.contains(':') { format!("[{address}]") } else { address.clone() };
@@ -175,7 +184,7 @@ fn nothing_of_the_pod_listens_before_the_rules_stand() {
             assert!(answer.status == 401 || answer.status == 404, "{answer:?}");
         }
         let lines = said(&api, ENROLLED, "server", "early");
-        assert!(!lines.is_empty() && !lines.iter().any(|line| line.to_string().contains(&text)), "{lines:?}");
+        assert!(!lines.is_empty() && !lines.iter().any(|line| line.to_string().contains(text)), "{lines:?}");
     }
     python(&api, ENROLLED, "server", "early", "open('/tmp/go', 'w').close()", &[]).unwrap();
     ready(&api, ENROLLED, "server");

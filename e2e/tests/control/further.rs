@@ -261,7 +261,8 @@ pub const MORE: &[Row] = &[
     row(
         "another identity's account",
         |pod| pod["spec"]["serviceAccountName"] = json!("second"),
-        "in the pod template",
+        // Each of the two identities holds something against it; which one speaks is not said.
+        "in the pod template|label the pod template behalf.dev/agent-identity: second",
         Some("serviceAccountName: tools"),
     ),
     row(

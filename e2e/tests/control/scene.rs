@@ -1,4 +1,6 @@
 //! What the tests set up beside the demo: scratch namespaces, the operator away and back.
+use std::sync::OnceLock;
+
 use behalf_e2e::Undo;
 use serde_json::{Value, json};
 
@@ -11,13 +13,59 @@ pub const REQUIRED: &str = "e2e-required";
 /// Has nothing to do with Behalf.
 pub const PLAIN: &str = "e2e-plain";
 
+/// Every kind that may stand in a namespace and can be deleted.
+fn kinds(api: &Api) -> &'static str {
+    static KINDS: OnceLock<String> = OnceLock::new();
+    KINDS.get_or_init(|| {
+        let words = ["api-resources", "--namespaced=true", "--verbs=list,delete", "-o", "name"];
+        api.kubectl(&words).lines().collect::<Vec<_>>().join(",")
+    })
+}
+
+/// One step to a namespace that is gone, done with the rights of the namespace controller and as it does it. That one
+/// itself waits five seconds before it looks, and again while pods end.
+fn gone(api: &Api, name: &str) -> Result<(), String> {
+    let controller = "--as=system:serviceaccount:kube-system:namespace-controller";
+    match api.ask(&["delete", "namespace", name, "--wait=false"], "") {
+        Err(said) if said.contains("NotFound") => return Ok(()),
+        other => other?,
+    };
+    let all = [
+        "-n",
+        name,
+        controller,
+        "delete",
+        kinds(api),
+        "--all",
+        "--force",
+        "--grace-period=0",
+        "--wait=false",
+        "--ignore-not-found",
+    ];
+    api.ask(&all, "")?;
+    let left = api.ask(&["-n", name, "get", kinds(api), "-o", "name", "--ignore-not-found"], "")?;
+    if !left.trim().is_empty() {
+        return Err(left);
+    }
+    let mut object: Value = match api.ask(&["get", "namespace", name, "-o", "json"], "") {
+        Err(said) if said.contains("NotFound") => return Ok(()),
+        other => serde_json::from_str(&other?).map_err(|error| error.to_string())?,
+    };
+    object["spec"]["finalizers"] = json!([]);
+    let at = format!("/api/v1/namespaces/{name}/finalize");
+    match api.ask(&["replace", "--raw", &at, "-f", "-"], &object.to_string()) {
+        Err(said) if !said.contains("NotFound") => Err(said),
+        _ => Ok(()),
+    }
+}
+
 /// A namespace that goes when the guard does.
 pub fn namespace<'a>(api: &'a Api, name: &'static str, injection: Option<&str>) -> Undo<'a> {
     let mut labels = json!({"tier": "prod", "pod-security.kubernetes.io/enforce": "privileged"});
     if let Some(injection) = injection {
         labels["behalf.dev/injection"] = json!(injection);
     }
-    api.kubectl(&["delete", "namespace", name, "--ignore-not-found", "--wait=true", "--timeout=120s"]);
+    eventually("the namespace of the test before is gone", 120, || gone(api, name));
     api.apply(
         &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}),
     );
