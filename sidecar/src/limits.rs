@@ -191,6 +191,7 @@ impl Limits {
     }
 
     /// Counts by these shares from now on, all at once. True when one is another than before.
+    #[must_use]
     pub fn allot(&self, shares: &BTreeMap<EntryName, Share>) -> bool {
         let mut state = self.state();
         let changed = state.shares != *shares;
