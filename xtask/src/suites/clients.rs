@@ -132,7 +132,48 @@ fn inspect(demo: &Standalone, program: &NodeProgram, era: &str) -> Result<String
     expect(&refused, AUTH_REQUIRED, "tools/list without a token")?;
     let short = inspector(demo, program, era, Some(&little), &["tools/call", "--tool-name", STEP_UP])?;
     ensure!(short.0 != 0, "a call without the scope succeeded: {}", short.1);
-    Ok(format!("exit 0 with a token, {AUTH_REQUIRED} without one, {} with one that lacks a scope", short.0))
+    let logins = inspector_logs_in(demo, program, era)?;
+    Ok(format!(
+        "exit 0 with a token, {AUTH_REQUIRED} without one, {} with one that lacks a scope; by itself it calls {STEP_UP} after logging in for {}",
+        short.0,
+        logins.join(", then for ")
+    ))
+}
+
+/// The Inspector at a terminal, with somebody who opens the addresses that it prints: told to log in, and in the stateless
+/// era to log in for more. (In the other it asks everything that the metadata names from the start.)
+fn inspector_logs_in(demo: &Standalone, program: &NodeProgram, era: &str) -> Result<Vec<String>> {
+    let home = results()?.join(format!("inspector-{era}"));
+    // What it stored the last time is not looked at.
+    let _ = std::fs::remove_dir_all(&home);
+    std::fs::create_dir_all(&home)?;
+    let client = program.command()?;
+    let mut command = Command::new(demo.venv().join("bin/python"));
+    command
+        .arg(fixtures()?.join("login_at_terminal.py"))
+        .arg("alice")
+        .arg(demo.provider().authority_file())
+        .arg(INSPECTOR_CALLBACK)
+        .arg(client.get_program())
+        .args(client.get_args())
+        .args(["--cli", &standalone::url(), "--transport", "http", "--protocol-era", era])
+        .args(["--client-id", "agent-ui", "--format", "json", "--method", "tools/call"])
+        .args(["--tool-name", STEP_UP])
+        .env("HOME", &home)
+        .env("NODE_EXTRA_CA_CERTS", demo.provider().authority_file());
+    for (name, value) in client.get_envs() {
+        if let Some(value) = value {
+            command.env(name, value);
+        }
+    }
+    let said = command.text()?;
+    ensure!(said.contains(r#""isError":false"#), "the call did not succeed: {said}");
+    let last = said.lines().last().unwrap_or_default();
+    let asked: Value = serde_json::from_str(last).with_context(|| said.clone())?;
+    let asked: Vec<String> = serde_json::from_value(asked["scopes_asked"].clone())?;
+    let wanted = if era == "modern" { 2 } else { 1 };
+    ensure!(asked.len() == wanted, "it logged in for {asked:?}");
+    Ok(asked)
 }
 
 fn expect(ended: &(i32, String), status: i32, what: &str) -> Result<()> {
