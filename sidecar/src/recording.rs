@@ -6,7 +6,7 @@ use std::sync::Arc;
 use behalf_policy::bundle::{Bundle, Policy};
 use behalf_policy::claims::{Actor, Caller};
 use behalf_policy::decision::Refusal;
-use behalf_policy::record::{Direction, Exchange, Record, RecordedActor, bounded};
+use behalf_policy::record::{Direction, Exchange, MAX_TEXT, Record, RecordedActor, bounded};
 use http::{HeaderMap, StatusCode};
 
 use crate::audit::{Audit, AuditError};
@@ -70,7 +70,7 @@ impl Recording {
     /// An MCP method, or a verb as [`verb`] names it.
     pub(crate) fn method(&mut self, method: String, tool: Option<&str>) {
         self.with(|r| {
-            r.method = Some(bounded(&method));
+            r.method = Some(if method.len() > MAX_TEXT { bounded(&method) } else { method });
             r.tool = tool.map(bounded);
         });
     }

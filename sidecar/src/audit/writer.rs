@@ -89,13 +89,13 @@ impl Writer {
         loop {
             let first = match self.retry {
                 None => self.queue.recv().await,
-                Some(at) => match tokio::time::timeout_at(at, self.queue.recv()).await {
-                    Ok(first) => first,
-                    Err(_) => {
+                Some(at) => {
+                    let Ok(first) = tokio::time::timeout_at(at, self.queue.recv()).await else {
                         self.write(Vec::new(), false)?;
                         continue;
-                    }
-                },
+                    };
+                    first
+                }
             };
             let Some(first) = first else { break };
             let (mut items, mut next) = (Vec::new(), Some(first));

@@ -280,6 +280,105 @@ fn lines(sources: &[Source<'_>]) -> Lines {
     lines
 }
 
+/// What clients saw, held against the records.
+#[derive(Default)]
+struct Joined {
+    /// Answered, and no record.
+    lost: Vec<usize>,
+    /// Recorded more than once.
+    doubled: Vec<(usize, Seen)>,
+    /// Recorded as something else.
+    wrong: Vec<(usize, Seen, Value)>,
+    sums: BTreeMap<&'static str, usize>,
+    /// Told that nothing could be recorded, and nothing was.
+    refused_without: u64,
+}
+
+fn join(seen: &BTreeMap<usize, Seen>, lines: &Lines) -> Joined {
+    let mut joined = Joined::default();
+    for (n, seen) in seen {
+        let decisions = lines.decisions.get(&trace(*n)).map_or(&[][..], Vec::as_slice);
+        let intents = lines.intents.get(&trace(*n)).copied().unwrap_or_default();
+        if decisions.len() > 1 || intents > 1 {
+            joined.doubled.push((*n, seen.clone()));
+        }
+        match (seen, decisions.first()) {
+            (Seen::Answer(status, id), Some(decision)) => {
+                *joined
+                    .sums
+                    .entry(if *status == 200 { "served" } else { "refused by policy" })
+                    .or_default() += 1;
+                if decision["status"] != *status || decision["requestId"] != id.as_str() {
+                    joined.wrong.push((*n, seen.clone(), decision.clone()));
+                }
+                if (*status == 200) != decision["intent"].is_u64() {
+                    joined.wrong.push((*n, seen.clone(), decision.clone()));
+                }
+            }
+            (Seen::Answer(..), None) => joined.lost.push(*n),
+            (Seen::NotRecorded, Some(decision)) => {
+                *joined.sums.entry("refused as not recorded, recorded later").or_default() += 1;
+                if decision["status"] != 503 {
+                    joined.wrong.push((*n, seen.clone(), decision.clone()));
+                }
+            }
+            (Seen::NotRecorded, None) => joined.refused_without += 1,
+            (Seen::Nothing, _) => *joined.sums.entry("without an answer").or_default() += 1,
+        }
+    }
+    joined
+}
+
+fn judge(run: &Run, reached: &[String], took: Duration, done: [usize; 3]) {
+    let ([killed, full, full_and_killed], calls) = (done, run.calls);
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(&run.disk.0).unwrap().map(|file| file.unwrap().path()).collect();
+    files.sort();
+    let read: Vec<(String, Vec<u8>)> =
+        files.iter().map(|file| (file.display().to_string(), std::fs::read(file).unwrap())).collect();
+    let sources: Vec<Source<'_>> = read.iter().map(|(name, bytes)| Source { name, bytes }).collect();
+    let verdict = verify(&sources, &[], Options::default(), sha256);
+    assert_eq!(verdict.findings, []);
+    assert_eq!(verdict.others, 0);
+    assert!(verdict.chains.iter().any(|chain| chain.ended), "the last boot ended cleanly");
+    assert_eq!(verdict.chains.iter().filter(|chain| chain.continues.is_none()).count(), 1, "one chain");
+
+    let lines = lines(&sources);
+    let seen = run.seen.lock().unwrap();
+    assert_eq!(seen.len(), calls);
+    let Joined { lost, doubled, wrong, sums, refused_without } = join(&seen, &lines);
+    let distinct: BTreeSet<&String> = reached.iter().collect();
+    let unintended: Vec<_> = reached.iter().filter(|trace| !lines.intents.contains_key(*trace)).collect();
+    let known: BTreeSet<String> = seen.keys().map(|n| trace(*n)).collect();
+    let interrupted: usize = verdict.chains.iter().map(|chain| chain.interrupted.len()).sum();
+    eprintln!(
+        "{calls} requests in {:.1} s; {killed} kills, {full} full disks, {full_and_killed} kills on a full disk; \
+         {} boots, {} files, {} decisions, {} intents, {interrupted} interrupted; {sums:?}; {} reached the server; \
+         refused as not recorded without a record: {refused_without} ({} counted in Unrecorded lines); \
+         lost {}, doubled {}, wrong {}, without an intent {}",
+        took.as_secs_f64(),
+        verdict.chains.len(),
+        files.len(),
+        lines.decisions.values().map(Vec::len).sum::<usize>(),
+        lines.intents.len(),
+        reached.len(),
+        lines.unrecorded,
+        lost.len(),
+        doubled.len(),
+        wrong.len(),
+        unintended.len(),
+    );
+    assert!(lost.is_empty(), "answered, and no record: {lost:?}");
+    assert!(doubled.is_empty(), "recorded twice: {doubled:?}");
+    assert!(wrong.is_empty(), "recorded as something else: {wrong:?}");
+    assert!(unintended.is_empty(), "reached the server without an intent: {unintended:?}");
+    assert_eq!(distinct.len(), reached.len(), "reached the server twice");
+    assert!(lines.decisions.keys().all(|trace| known.contains(trace)), "a record of no request");
+    assert!(full == 0 || run.refused.load(Ordering::SeqCst) > 0, "a full disk refuses");
+    // Only what died with a process that was killed on a full disk is without a record or a count.
+    assert!(full_and_killed > 0 || refused_without == lines.unrecorded);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn r1_no_request_is_lost_or_doubled_by_kills_and_a_full_disk() {
     let calls = std::env::var("BEHALF_RECORDS_CALLS").map_or(CALLS, |n| n.parse().unwrap());
@@ -339,7 +438,7 @@ async fn r1_no_request_is_lost_or_doubled_by_kills_and_a_full_disk() {
             tokio::spawn(async move { run.client().await })
         })
         .collect();
-    let (mut sidecar, [killed, full, full_and_killed]) = run.disturb(sidecar).await;
+    let (mut sidecar, done) = run.disturb(sidecar).await;
     for client in clients {
         client.await.unwrap();
     }
@@ -350,84 +449,8 @@ async fn r1_no_request_is_lost_or_doubled_by_kills_and_a_full_disk() {
     assert!(sidecar.wait().await.unwrap().success());
     serving.abort();
 
-    let mut files: Vec<PathBuf> =
-        std::fs::read_dir(&run.disk.0).unwrap().map(|file| file.unwrap().path()).collect();
-    files.sort();
-    let read: Vec<(String, Vec<u8>)> =
-        files.iter().map(|file| (file.display().to_string(), std::fs::read(file).unwrap())).collect();
-    let sources: Vec<Source<'_>> = read.iter().map(|(name, bytes)| Source { name, bytes }).collect();
-    let verdict = verify(&sources, &[], Options::default(), sha256);
-    assert_eq!(verdict.findings, []);
-    assert_eq!(verdict.others, 0);
-    assert!(verdict.chains.iter().any(|chain| chain.ended), "the last boot ended cleanly");
-    assert_eq!(verdict.chains.iter().filter(|chain| chain.continues.is_none()).count(), 1, "one chain");
-
-    let lines = lines(&sources);
-    let seen = run.seen.lock().unwrap();
-    assert_eq!(seen.len(), calls);
-    let (mut lost, mut doubled, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
-    let mut sums: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut refused_without = 0;
-    for (n, seen) in seen.iter() {
-        let decisions = lines.decisions.get(&trace(*n)).map_or(&[][..], Vec::as_slice);
-        let intents = lines.intents.get(&trace(*n)).copied().unwrap_or_default();
-        if decisions.len() > 1 || intents > 1 {
-            doubled.push((*n, seen.clone()));
-        }
-        match (seen, decisions.first()) {
-            (Seen::Answer(status, id), Some(decision)) => {
-                *sums.entry(if *status == 200 { "served" } else { "refused by policy" }).or_default() += 1;
-                if decision["status"] != *status || decision["requestId"] != id.as_str() {
-                    wrong.push((*n, seen.clone(), decision.clone()));
-                }
-                if (*status == 200) != decision["intent"].is_u64() {
-                    wrong.push((*n, seen.clone(), decision.clone()));
-                }
-            }
-            (Seen::Answer(..), None) => lost.push(*n),
-            (Seen::NotRecorded, Some(decision)) => {
-                *sums.entry("refused as not recorded, recorded later").or_default() += 1;
-                if decision["status"] != 503 {
-                    wrong.push((*n, seen.clone(), decision.clone()));
-                }
-            }
-            (Seen::NotRecorded, None) => refused_without += 1,
-            (Seen::Nothing, _) => *sums.entry("without an answer").or_default() += 1,
-        }
-    }
-    let reached = reached.lock().unwrap();
-    let distinct: BTreeSet<&String> = reached.iter().collect();
-    let unintended: Vec<_> = reached.iter().filter(|trace| !lines.intents.contains_key(*trace)).collect();
-    let known: BTreeSet<String> = seen.keys().map(|n| trace(*n)).collect();
-    let interrupted: usize = verdict.chains.iter().map(|chain| chain.interrupted.len()).sum();
-    eprintln!(
-        "{calls} requests in {:.1} s; {killed} kills, {full} full disks, {full_and_killed} kills on a full disk; \
-         {} boots, {} files, {} decisions, {} intents, {interrupted} interrupted; {sums:?}; {} reached the server; \
-         refused as not recorded without a record: {refused_without} ({} counted in Unrecorded lines); \
-         lost {}, doubled {}, wrong {}, without an intent {}",
-        took.as_secs_f64(),
-        verdict.chains.len(),
-        files.len(),
-        lines.decisions.values().map(Vec::len).sum::<usize>(),
-        lines.intents.len(),
-        reached.len(),
-        lines.unrecorded,
-        lost.len(),
-        doubled.len(),
-        wrong.len(),
-        unintended.len(),
-    );
-    assert!(lost.is_empty(), "answered, and no record: {lost:?}");
-    assert!(doubled.is_empty(), "recorded twice: {doubled:?}");
-    assert!(wrong.is_empty(), "recorded as something else: {wrong:?}");
-    assert!(unintended.is_empty(), "reached the server without an intent: {unintended:?}");
-    assert_eq!(distinct.len(), reached.len(), "reached the server twice");
-    assert!(lines.decisions.keys().all(|trace| known.contains(trace)), "a record of no request");
-    assert!(full == 0 || run.refused.load(Ordering::SeqCst) > 0, "a full disk refuses");
-    // Only what died with a process that was killed on a full disk is without a record or a count.
-    assert!(full_and_killed > 0 || refused_without as u64 == lines.unrecorded);
-    drop(seen);
-    let dir = dir.clone();
+    let reached = reached.lock().unwrap().clone();
+    judge(&run, &reached, took, done);
     drop(run);
     eventually("the disk is gone", async || std::fs::remove_dir_all(&dir).ok()).await;
 }
