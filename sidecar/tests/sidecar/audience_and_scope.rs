@@ -90,17 +90,17 @@ async fn d35_a_hidden_tool_and_one_that_does_not_exist_are_told_in_the_same_word
 async fn c14_a_method_that_policy_does_not_know_is_refused() {
     let world = World::start().await;
     let alice = world.alice();
-    for (method, params) in [
-        ("resources/read", json!({"uri": "file:///etc/passwd"})),
-        ("prompts/get", json!({"name": "p"})),
-        ("resources/list", json!({})),
-        ("tools/Call", json!({"name": "directory.search"})),
-        ("x/y", json!({})),
+    for (method, params, reason) in [
+        ("resources/read", json!({"uri": "file:///etc/passwd"}), "ResourceUnknown"),
+        ("prompts/get", json!({"name": "p"}), "PromptUnknown"),
+        ("tasks/list", json!({}), "MethodNotAllowed"),
+        ("tools/Call", json!({"name": "directory.search"}), "MethodNotAllowed"),
+        ("x/y", json!({}), "MethodNotAllowed"),
     ] {
         let message = json!({"jsonrpc": "2.0", "id": 3, "method": method, "params": params});
         let answer = world.send(Call::message(&message).token(&alice)).await;
         assert_eq!(answer.status, 403, "{method}");
-        assert_eq!(world.last_record().await["reason"], "MethodNotAllowed", "{method}");
+        assert_eq!(world.last_record().await["reason"], reason, "{method}");
     }
     assert!(world.server.seen().is_empty());
     world.stop().await;

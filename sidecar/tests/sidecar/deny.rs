@@ -127,7 +127,7 @@ async fn a_suspended_identity_serves_nobody_in_audited_authentication_either() {
 #[tokio::test]
 async fn a_handle_of_an_open_call_buys_nothing_that_was_denied_since() {
     let world = World::start().await;
-    let (answer, events) = world.open(Call::tool("salary.get").token(&world.alice())).await;
+    let (answer, events) = world.open_slow(Call::tool("salary.get").token(&world.alice())).await;
     let authorization = world.server.last().header("authorization").unwrap().to_owned();
     let reason = async || {
         let call = Call::get("/payroll/x").header("authorization", &authorization);

@@ -264,7 +264,7 @@ async fn b29_a_handle_outlives_its_answer_by_its_grace_and_not_by_a_second_more(
 #[tokio::test]
 async fn b29_suspension_and_a_narrower_bundle_end_handles_of_open_calls() {
     let world = World::start().await;
-    let (answer, events) = world.open(Call::tool("salary.get").token(&world.alice())).await;
+    let (answer, events) = world.open_slow(Call::tool("salary.get").token(&world.alice())).await;
     let handle = handle(&world);
     is_live(&world, &handle).await;
     let changes: [(Change, &str); 5] = [

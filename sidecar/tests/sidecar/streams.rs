@@ -151,3 +151,41 @@ async fn c30_a_drain_ends_subscriptions_politely_and_leaves_calls_their_time() {
     assert_eq!(rest, ACKNOWLEDGED);
     assert!(drained.await.unwrap(), "all calls ended within the drain");
 }
+
+#[tokio::test]
+async fn c30_a_stream_is_silent_and_open_only_as_long_as_its_server_says() {
+    for (timeout, reason) in [("streamIdle", "StreamIdle"), ("stream", "StreamTooLong")] {
+        let world = World::with(|serve| {
+            let server = &mut serve["servers"][0];
+            server["timeouts"] = json!({"body": 30, "response": 600, "streamIdle": 0, "stream": 0});
+            server["timeouts"][timeout] = json!(1);
+        })
+        .await;
+        let open = Open::new(&world, listen().token(&world.alice())).await;
+        said_goodbye(&open.rest().await);
+        assert_eq!(last_reason(&world, 2).await, reason);
+    }
+}
+
+#[tokio::test]
+async fn c30_a_server_that_does_not_begin_to_answer_is_given_up() {
+    let world = World::with(|serve| {
+        serve["servers"][0]["timeouts"] = json!({"body": 30, "response": 1, "streamIdle": 0, "stream": 0});
+    })
+    .await;
+    world.server.behave(|_| Some(crate::support::Reply::never()));
+    let answer = world.send(Call::tool("directory.search").token(&world.alice())).await;
+    assert_eq!((answer.status, answer.reason().as_str()), (504, "ServerTimeout"));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn params_in_headers_pass_untouched_and_decide_nothing() {
+    let world = World::start().await;
+    let call = Call::modern("tools/call", json!({"name": "directory.search", "arguments": {"region": "eu"}}));
+    let answer = world.send(call.header("mcp-param-region", "us").token(&world.alice())).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(world.server.last().header("mcp-param-region"), Some("us"));
+    assert_eq!(world.server.last().json()["params"]["arguments"]["region"], "eu");
+    world.stop().await;
+}

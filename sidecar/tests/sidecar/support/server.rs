@@ -159,6 +159,19 @@ impl Server {
         receiver
     }
 
+    /// The same with an answer that is no event stream, which nothing but its own end ends.
+    pub(crate) fn slow_next(&self) -> std::sync::mpsc::Receiver<Events> {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let mut next = Some(sender);
+        self.behave(move |_| {
+            let (mut reply, events) = Reply::stream();
+            reply.headers = vec![("content-type", "application/json".to_owned())];
+            next.take()?.send(events).unwrap();
+            Some(reply)
+        });
+        receiver
+    }
+
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }

@@ -146,6 +146,13 @@ impl World {
         (answer, streams.recv().unwrap())
     }
 
+    /// A call whose answer is slow and no event stream: it goes on until what feeds it is dropped.
+    pub(crate) async fn open_slow(&self, call: Call) -> (Response<Incoming>, Events) {
+        let answers = self.server.slow_next();
+        let answer = call.start(self.app.addresses.inbound).await;
+        (answer, answers.recv().unwrap())
+    }
+
     /// A token of alice, who is a manager.
     pub(crate) fn alice(&self) -> String {
         self.token(|_| {})
