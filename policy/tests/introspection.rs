@@ -129,9 +129,9 @@ fn a21_an_opaque_token_is_what_its_answer_says() {
 
 #[test]
 fn a21_which_tokens_are_asked_about() {
+    use IntrospectionRule::{Always, LongLived, Never, OpaqueOnly};
     let by = |rule, over| Introspection { rule, long_lived_over: over, ..Introspection::default() };
     let lives = |seconds: i64| object(&json!({"iat": NOW.0, "exp": NOW.0 + seconds}));
-    use IntrospectionRule::{Always, LongLived, Never, OpaqueOnly};
     for (rule, claims, asked) in [
         (by(Never, 0), lives(9999), false),
         (by(OpaqueOnly, 0), lives(9999), false),

@@ -139,6 +139,7 @@ fn a14_a_scope_claim_of_another_form_is_a_refusal() {
 
 #[test]
 fn a14_declared_claims_are_read_and_no_others() {
+    use ScopeForm::{Array, SpaceDelimited};
     let reads = |readers: &[(&str, ScopeForm)], claims: &Value| {
         let mut provider = of(Flavor::Auth0);
         provider.tokens.scopes = readers
@@ -147,7 +148,6 @@ fn a14_declared_claims_are_read_and_no_others() {
             .collect();
         judge_by(provider, claims).map(|caller| caller.scopes)
     };
-    use ScopeForm::{Array, SpaceDelimited};
     let claims = with(&auth0(), json!({"https://hr/claims": {"rights": ["x"]}}));
     assert_eq!(reads(&[("/scope", SpaceDelimited)], &claims).unwrap(), scopes(&["openid", "hr:read"]));
     assert_eq!(reads(&[("/https:~1~1hr~1claims/rights", Array)], &claims).unwrap(), scopes(&["x"]));
@@ -330,6 +330,7 @@ fn a31_a_token_without_issuer_selects_by_trust_domain_and_only_there() {
 
 #[test]
 fn a8_headers_of_platforms_have_a_type_of_their_own() {
+    use TokenProfile::{Relaxed, Strict};
     let judge = |flavor, profile, typ: Option<&str>| {
         let mut provider = of(flavor);
         provider.profile = profile;
@@ -339,7 +340,6 @@ fn a8_headers_of_platforms_have_a_type_of_their_own() {
         }
         check_header(&provider, &header).map(drop)
     };
-    use TokenProfile::{Relaxed, Strict};
     for (flavor, typ, taken) in [
         (Flavor::Kubernetes, None, true),
         (Flavor::Kubernetes, Some("JWT"), true),

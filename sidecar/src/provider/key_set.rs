@@ -266,6 +266,29 @@ mod tests {
     }
 
     #[test]
+    fn d4_a_curve_serves_its_own_algorithm_only() {
+        // The generator of P-384 (FIPS 186-4 D.1.2.4).
+        let x = "qofKIr6LBTeOscce8yCtdG4dO2KLp5uYWfdB4IJUKjhVAvJdv1UpbDpUXjhydgq3";
+        let y = "NhfeSpYmLG9dnpi_kpLcKfj0Hb0omhR86doxE7XwuMAKYLHOHX6BnXpDHXyQ6g5f";
+        let p384 = |curve: &str| format!(r#"{{"kty":"EC","crv":"{curve}","x":"{x}","y":"{y}","kid":"a"}}"#);
+        assert_eq!(found(&p384("P-384"), Some("a"), Algorithm::ES384), 1);
+        assert_eq!(found(&p384("P-384"), Some("a"), Algorithm::ES256), 0);
+        assert_eq!(found(&p384("P-256"), Some("a"), Algorithm::ES256), 0);
+        assert_eq!(found(&p384("P-521"), Some("a"), Algorithm::ES384), 0);
+        assert_eq!(found(&ec(""), Some("a"), Algorithm::ES384), 0);
+    }
+
+    #[test]
+    fn a20_keys_for_svids_verify_only_in_a_spiffe_bundle() {
+        let bundle = |usage: &str| format!("{{\"keys\":[{}]}}", ec(&format!(r#","use":"{usage}""#)));
+        let usable = |set: Option<KeySet>| matches!(set.unwrap().find(Some("a"), Algorithm::ES256), Found::Keys(keys) if keys.len() == 1);
+        assert!(usable(KeySet::parse_spiffe(bundle("jwt-svid").as_bytes())));
+        assert!(usable(KeySet::parse_spiffe(bundle("sig").as_bytes())));
+        assert!(!usable(KeySet::parse_spiffe(bundle("x509-svid").as_bytes())));
+        assert!(!usable(KeySet::parse(bundle("jwt-svid").as_bytes())));
+    }
+
+    #[test]
     fn a20_of_a_key_id_that_occurs_twice_neither_is_used() {
         assert_eq!(found(&format!("{},{}", ec(""), ec("")), Some("a"), Algorithm::ES256), 0);
         let other = r#"{"kty":"oct","k":"c2VjcmV0","kid":"a"}"#;

@@ -82,7 +82,9 @@ pub(crate) fn document(serial: u64, issuer: &Issuer, port: u16) -> Value {
             "providers": [{
                 "name": "corp", "issuer": issuer.url, "caBundle": issuer.ca, "jwksUri": issuer.jwks_uri(),
                 "flavor": "Keycloak", "profile": "Relaxed",
-                "algorithms": ["RS256", "PS256", "ES256", "EdDSA"],
+                "algorithms": [
+                    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA",
+                ],
                 "clockSkew": 5, "groupsClaim": "/groups", "keysMaxStaleness": 600, "keysCooldown": 30,
                 "clientId": SERVER,
                 "clientAuthentication": {"type": "ClientSecretFile", "file": "/nowhere"},

@@ -8,8 +8,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256,
-    RSA_PSS_SHA256,
+    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair,
+    KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RSA_PSS_SHA256, RSA_PSS_SHA384,
+    RSA_PSS_SHA512, RsaEncoding,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
@@ -27,27 +28,48 @@ use tokio::task::JoinHandle;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Alg {
     Rs256,
+    Rs384,
+    Rs512,
     Ps256,
+    Ps384,
+    Ps512,
     Es256,
+    Es384,
     EdDsa,
 }
 
 impl Alg {
-    pub(crate) const ALL: [Self; 4] = [Self::Rs256, Self::Ps256, Self::Es256, Self::EdDsa];
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Rs256,
+        Self::Rs384,
+        Self::Rs512,
+        Self::Ps256,
+        Self::Ps384,
+        Self::Ps512,
+        Self::Es256,
+        Self::Es384,
+        Self::EdDsa,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Rs256 => "RS256",
+            Self::Rs384 => "RS384",
+            Self::Rs512 => "RS512",
             Self::Ps256 => "PS256",
+            Self::Ps384 => "PS384",
+            Self::Ps512 => "PS512",
             Self::Es256 => "ES256",
+            Self::Es384 => "ES384",
             Self::EdDsa => "EdDSA",
         }
     }
 
     pub(crate) fn kid(self) -> &'static str {
         match self {
-            Self::Rs256 | Self::Ps256 => "rsa",
+            Self::Rs256 | Self::Rs384 | Self::Rs512 | Self::Ps256 | Self::Ps384 | Self::Ps512 => "rsa",
             Self::Es256 => "ec",
+            Self::Es384 => "ec384",
             Self::EdDsa => "ed",
         }
     }
@@ -99,6 +121,7 @@ pub(crate) struct Issuer {
     pub(crate) ca: String,
     rsa: RsaKeyPair,
     ec: EcdsaKeyPair,
+    ec384: EcdsaKeyPair,
     ed: Ed25519KeyPair,
     fetches: Arc<AtomicUsize>,
     down: Arc<AtomicBool>,
@@ -128,8 +151,9 @@ impl Issuer {
         let url = format!("https://localhost:{}/realms/corp", listener.local_addr().unwrap().port());
         let rsa = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
         let ec = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+        let ec384 = EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).unwrap();
         let ed = Ed25519KeyPair::generate().unwrap();
-        let keys = key_set(&rsa, &ec, &ed).to_string();
+        let keys = key_set(&rsa, [&ec, &ec384], &ed).to_string();
         let fetches = Arc::new(AtomicUsize::new(0));
         let down = Arc::new(AtomicBool::new(false));
         let (counter, is_down) = (Arc::clone(&fetches), Arc::clone(&down));
@@ -164,7 +188,7 @@ impl Issuer {
                 });
             }
         });
-        Self { url, ca, rsa, ec, ed, fetches, down, introspection, task }
+        Self { url, ca, rsa, ec, ec384, ed, fetches, down, introspection, task }
     }
 
     pub(crate) fn jwks_uri(&self) -> String {
@@ -219,22 +243,29 @@ impl Issuer {
     fn signature(&self, alg: Alg, input: &[u8]) -> Vec<u8> {
         let random = SystemRandom::new();
         match alg {
-            Alg::Rs256 | Alg::Ps256 => {
-                let mut out = vec![0; self.rsa.public_modulus_len()];
-                let encoding: &'static dyn aws_lc_rs::signature::RsaEncoding =
-                    if alg == Alg::Rs256 { &RSA_PKCS1_SHA256 } else { &RSA_PSS_SHA256 };
-                self.rsa.sign(encoding, &random, input, &mut out).unwrap();
-                out
-            }
+            Alg::Rs256 => self.rsa_signature(&RSA_PKCS1_SHA256, input),
+            Alg::Rs384 => self.rsa_signature(&RSA_PKCS1_SHA384, input),
+            Alg::Rs512 => self.rsa_signature(&RSA_PKCS1_SHA512, input),
+            Alg::Ps256 => self.rsa_signature(&RSA_PSS_SHA256, input),
+            Alg::Ps384 => self.rsa_signature(&RSA_PSS_SHA384, input),
+            Alg::Ps512 => self.rsa_signature(&RSA_PSS_SHA512, input),
+            Alg::Es384 => self.ec384.sign(&random, input).unwrap().as_ref().to_vec(),
             Alg::Es256 => self.ec.sign(&random, input).unwrap().as_ref().to_vec(),
             Alg::EdDsa => self.ed.sign(input).as_ref().to_vec(),
         }
     }
+
+    fn rsa_signature(&self, encoding: &'static dyn RsaEncoding, input: &[u8]) -> Vec<u8> {
+        let mut out = vec![0; self.rsa.public_modulus_len()];
+        self.rsa.sign(encoding, &SystemRandom::new(), input, &mut out).unwrap();
+        out
+    }
 }
 
-fn key_set(rsa: &RsaKeyPair, ec: &EcdsaKeyPair, ed: &Ed25519KeyPair) -> Value {
+fn key_set(rsa: &RsaKeyPair, [ec, ec384]: [&EcdsaKeyPair; 2], ed: &Ed25519KeyPair) -> Value {
     let public = rsa.public_key();
     let point = ec.public_key().as_ref();
+    let long = ec384.public_key().as_ref();
     json!({"keys": [
         {
             "kty": "RSA", "kid": "rsa", "use": "sig",
@@ -244,6 +275,10 @@ fn key_set(rsa: &RsaKeyPair, ec: &EcdsaKeyPair, ed: &Ed25519KeyPair) -> Value {
         {
             "kty": "EC", "crv": "P-256", "kid": "ec", "use": "sig", "alg": "ES256",
             "x": B64.encode(&point[1..33]), "y": B64.encode(&point[33..]),
+        },
+        {
+            "kty": "EC", "crv": "P-384", "kid": "ec384", "use": "sig",
+            "x": B64.encode(&long[1..49]), "y": B64.encode(&long[49..]),
         },
         {"kty": "OKP", "crv": "Ed25519", "kid": "ed", "use": "sig", "x": B64.encode(ed.public_key().as_ref())},
     ]})
