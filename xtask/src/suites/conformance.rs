@@ -139,8 +139,8 @@ fn one(
         differences.len()
     );
     let mut wrong: Vec<String> = differences.iter().filter_map(|d| judge(leg, d, accepted)).collect();
-    let stale = accepted.stale(leg.name, &differences);
-    wrong.extend(stale.into_iter().map(|row| format!("stale row, such a difference is no more: {row}")));
+    let untrue = accepted.stale(leg.name, &differences);
+    wrong.extend(untrue.into_iter().map(|row| format!("stale row, such a difference is no more: {row}")));
     Ok((line, wrong))
 }
 

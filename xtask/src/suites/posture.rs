@@ -14,14 +14,14 @@ use crate::standalone::{self, Standalone};
 /// # Errors
 /// The scanner cannot be had, or finds something medium or worse that is not about the provider or about http.
 pub(super) fn run(steps: &Steps, demo: &Standalone) -> Result<Vec<String>> {
-    let scanner = parts::posture(steps)?;
+    let program = parts::posture(steps)?;
     let dir = results()?;
     std::fs::create_dir_all(&dir)?;
     let mut said = Vec::new();
     for token in [None, Some(demo.provider().token("alice", "hr:read")?)] {
         let how = if token.is_some() { "with a token" } else { "without a token" };
         let report = dir.join(if token.is_some() { "posture-token.json" } else { "posture.json" });
-        let mut command = Command::new(&scanner);
+        let mut command = Command::new(&program);
         command
             .args(["scan", &standalone::url(), "--allow-private", "--no-tls-probe", "--fail-on=medium"])
             .arg("--ignore-file")
