@@ -3,6 +3,7 @@ use behalf_e2e::SERVER;
 use serde_json::{Value, json};
 
 use super::api::Api;
+use super::feed_scene::opened;
 use super::pods::server;
 use super::scene::{ENROLLED, as_editor, condition, identity, reason};
 
@@ -82,9 +83,10 @@ pub fn widening(api: &Api) -> Vec<String> {
     let before = api.get(&["aid", "-n", ENROLLED, "tools"]);
     patch(&json!({"spec": {"scopes": {"optional": ["hr:everything"]}}})).unwrap();
     reason(api, ENROLLED, "tools", "Accepted", "ScopeNotInCatalog");
-    let bundle = api.get(&["configmap", "-n", ENROLLED, "behalf-bundle-tools"]).to_string();
-    if !bundle.contains("IdentityNotAccepted") {
-        wrong.push(format!("an identity that asks for too much: {bundle}"));
+    let bundle = api.get(&["configmap", "-n", ENROLLED, "behalf-bundle-tools"]);
+    let serve = opened(bundle["data"]["bundle.json"].as_str().unwrap()).0["serve"].clone();
+    if serve != json!({"type": "RefuseAll", "reason": "IdentityNotAccepted"}) {
+        wrong.push(format!("an identity that asks for too much: {serve}"));
     }
     match api.try_create(&server(api)) {
         Err(said) if said.contains("ScopeNotInCatalog") => {}
