@@ -107,7 +107,7 @@ fn url_usable(case: &Case<'_>) -> Option<Problem> {
 fn host_own(case: &Case<'_>) -> Option<Problem> {
     let server = case.identity().spec.servers.first()?;
     let url = net::plain(&server.url).ok()?;
-    let cause = match net::service_host(&url, &case.settings.cluster_domain)? {
+    let flaw = match net::service_host(&url, &case.settings.cluster_domain)? {
         ServiceHost::Of { namespace } if namespace == case.namespace() => return None,
         ServiceHost::Of { namespace } => format!("is that of a Service of namespace {namespace}"),
         ServiceHost::Malformed => "is under the cluster's svc and names no Service".to_owned(),
@@ -115,7 +115,7 @@ fn host_own(case: &Case<'_>) -> Option<Problem> {
     Some(Problem::new(
         AcceptedReason::HostNotOwned,
         format!(
-            "The host of the url of server {} {cause} ({}). Use a Service of the identity's own namespace, https://<service>.{}.svc/<path>, or a name outside the cluster.",
+            "The host of the url of server {} {flaw} ({}). Use a Service of the identity's own namespace, https://<service>.{}.svc/<path>, or a name outside the cluster.",
             server.name,
             server.url,
             case.namespace()
