@@ -22,7 +22,7 @@ pub(crate) fn requests(data: &[u8]) {
 pub(crate) fn answers(data: &[u8]) {
     pieces_change_nothing(data, || {
         let mut framing = Framing::answers();
-        framing.asked(data.len() % 2 == 1);
+        framing.asked(!data.len().is_multiple_of(2));
         framing
     });
     if !data.is_empty() {
@@ -78,17 +78,11 @@ fn percent_decoded(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut at = 0;
     while let Some(byte) = text.get(at) {
-        let digits = text.get(at + 1..at + 3).and_then(|two| std::str::from_utf8(two).ok());
-        match digits.filter(|_| *byte == b'%').and_then(|two| u8::from_str_radix(two, 16).ok()) {
-            Some(decoded) => {
-                out.push(decoded);
-                at += 3;
-            }
-            None => {
-                out.push(*byte);
-                at += 1;
-            }
-        }
+        let digits = text.get(at + 1..at + 3).filter(|two| two.iter().all(u8::is_ascii_hexdigit));
+        let digits = digits.and_then(|two| std::str::from_utf8(two).ok());
+        let digits = digits.filter(|_| *byte == b'%').and_then(|two| u8::from_str_radix(two, 16).ok());
+        out.push(digits.unwrap_or(*byte));
+        at += if digits.is_some() { 3 } else { 1 };
     }
     out
 }

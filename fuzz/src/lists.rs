@@ -8,7 +8,7 @@ use serde_json::Value;
 /// Nothing that may not be seen is left, and what passes is what came.
 pub(crate) fn list(data: &[u8]) {
     let Some((first, body)) = data.split_first() else { return };
-    let era = if first % 2 == 0 { Era::Modern } else { Era::Legacy };
+    let era = if first.is_multiple_of(2) { Era::Modern } else { Era::Legacy };
     let keep = |_: ListKind, name: &str| name.starts_with("open");
     let Ok(filtered) = filter_list(body, ListKind::Tools, &keep, era, &Limits::default()) else { return };
     let Ok(after) = serde_json::from_slice::<Value>(&filtered) else {
@@ -41,7 +41,7 @@ pub(crate) fn strict(data: &[u8]) {
         Err(_) => {
             if let Ok(Value::Object(map)) = plain {
                 // Refused although it is an object: then two members are equal, and writing it anew loses one.
-                let members = |text: &[u8]| text.iter().filter(|byte| **byte == b':').count();
+                let members = |text: &[u8]| text.split(|byte| *byte == b':').count();
                 let written = serde_json::to_vec(&map).unwrap_or_default();
                 assert!(members(&written) < members(data), "an object with one reading is refused");
             }

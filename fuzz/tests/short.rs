@@ -1,5 +1,7 @@
 //! Each target over its corpus and a fixed number of mutations of it: the same inputs every time.
 
+#![allow(clippy::unwrap_used, reason = "the whole crate is a test")]
+
 use behalf_fuzz::{TARGETS, driver, target};
 
 fn short(name: &str) {

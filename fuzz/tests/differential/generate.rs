@@ -262,7 +262,9 @@ fn escaped(chance: &mut Chance, text: &str) -> String {
         if chance.one_in(2) {
             let upper = chance.one_in(2);
             for unit in c.encode_utf16(&mut [0; 2]) {
-                out.push_str(&if upper { format!("\\u{unit:04X}") } else { format!("\\u{unit:04x}") });
+                let digits = format!("{unit:04x}");
+                out.push_str("\\u");
+                out.push_str(&if upper { digits.to_uppercase() } else { digits });
             }
         } else if c == '/' && chance.one_in(2) {
             out.push_str("\\/");

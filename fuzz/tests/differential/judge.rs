@@ -123,7 +123,9 @@ impl Tree {
             Self::Text(value) => text(value, out),
             Self::List(items) => {
                 out.push(b'[');
-                items.iter().for_each(|item| item.canonical(out));
+                for item in items {
+                    item.canonical(out);
+                }
                 out.push(b']');
             }
             Self::Map(members) => {
@@ -138,6 +140,7 @@ impl Tree {
     }
 
     /// Whether `serde_json` read the same; a double may be one unit in the last place off.
+    #[expect(clippy::float_cmp, reason = "the same double is meant, and a minus before zero does not count")]
     fn is(&self, value: &Value) -> bool {
         match (self, value) {
             (Self::Null, Value::Null) => true,
@@ -197,7 +200,9 @@ impl Call {
         let arguments = self.arguments.as_ref().map_or("-".to_owned(), |tree| {
             let mut out = Vec::new();
             tree.canonical(&mut out);
-            Sha256::digest(&out).iter().map(|byte| format!("{byte:02x}")).collect()
+            let digest = Sha256::digest(&out);
+            let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap();
+            digest.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
         });
         [text(&self.method), text(&self.name), text(&self.uri), arguments].join("|")
     }
@@ -232,7 +237,7 @@ pub(crate) fn ours(case: &Case) -> Ours {
     match Message::read(&case.body, &headers, &Limits::default()) {
         Err(error) => Ours { refused: Some(error.reason().as_str()), call: None, forwarded: None },
         Ok(message) => {
-            let handle = (case.body.len() % 2 == 0).then_some("behalf_AAAAAAAAAAAAAAAAAAAAAA");
+            let handle = case.body.len().is_multiple_of(2).then_some("behalf_AAAAAAAAAAAAAAAAAAAAAA");
             let forwarded = message.forward_body(handle.filter(|_| message.method().is_some()));
             Ours { refused: None, call: Some(Call::of(&message)), forwarded: Some(forwarded) }
         }
@@ -269,14 +274,14 @@ pub(crate) struct Findings {
 
 impl Findings {
     /// Of a case that we let through: both what came and what we forward must be our call to everybody.
-    pub(crate) fn permitted(&mut self, case: &Case, ours: &Ours, came: &Seen, forwarded: &Seen) {
+    pub(crate) fn permitted(&mut self, case: &Case, ours: &Ours, original: &Seen, forwarded: &Seen) {
         let (Some(call), Some(body)) = (&ours.call, &ours.forwarded) else { return };
         let wanted = call.text();
         self.calls += u64::from(call.method == "tools/call");
         let untyped = call.name == "?" || call.uri == "?";
         let excused = untyped || has_extreme_number(&case.body);
         let mut declined = false;
-        for (what, bytes, seen) in [("came", &case.body, came), ("forwarded", body, forwarded)] {
+        for (what, bytes, seen) in [("came", &case.body, original), ("forwarded", body, forwarded)] {
             let mut differ = |way: &str, theirs: String| {
                 self.differing += 1;
                 if self.differences.len() < 20 {

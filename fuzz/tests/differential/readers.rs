@@ -126,8 +126,8 @@ fn go() -> PathBuf {
     std::fs::write(&source, GO).unwrap();
     let mut build = Command::new("go");
     build.arg("build").arg("-o").args([&binary, &source]).env("GO111MODULE", "off");
-    let built = build.output().expect("go is one of the readers, and is not installed");
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let output = build.output().expect("go is one of the readers, and is not installed");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     binary
 }
 
