@@ -1,6 +1,6 @@
 //! Tokens in the form of each product: who calls, by which scopes, and what is refused. The claims follow the vendors' own
 //! examples, shortened.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "the whole crate is a test")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::needless_pass_by_value, reason = "a test")]
 
 #[path = "providers/laws.rs"]
 mod laws;
@@ -489,7 +489,7 @@ fn rows_that_can_be_read_in_two_ways_are_not_loaded() {
         load_error(|d| d.providers[0].flavor = Flavor::Spiffe),
         load_error(|d| {
             d.providers[0].tokens.scopes =
-                vec![ScopeClaim { claim: "scp".to_owned(), form: ScopeForm::Array }]
+                vec![ScopeClaim { claim: "scp".to_owned(), form: ScopeForm::Array }];
         }),
         load_error(|d| d.providers[0].introspection.cache_ttl = 301),
     ] {
