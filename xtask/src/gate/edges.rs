@@ -51,6 +51,12 @@ const RULES: &[Rule] = &[
         never: &["kube", "kube-*", "k8s-openapi"],
         because: "the bundle is all that the sidecar knows of Kubernetes",
     },
+    Rule {
+        name: "behalf-fuzz",
+        knows: Some(&["behalf-policy", "behalf-sidecar"]),
+        never: &["kube", "kube-*", "k8s-openapi"],
+        because: "it tries what reads the bytes of strangers",
+    },
     Rule { name: "behalf-e2e", knows: None, never: &[], because: "" },
     Rule { name: "xtask", knows: None, never: &[], because: "" },
 ];
