@@ -1,4 +1,6 @@
 //! Expressions over a tool's arguments: what is taken, what they are worth, and what is refused.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "the whole crate is a test")]
+
 mod support;
 
 use behalf_policy::condition::{ConditionError, Expression, MAX_ARGUMENTS, MAX_EXPRESSION, Unjudged};

@@ -285,8 +285,8 @@ fn d15_a_uri_that_can_be_read_two_ways_falls_under_no_pattern() {
 
 #[test]
 fn d15_a_path_that_can_be_read_two_ways_falls_under_no_route() {
-    let bundle = api();
     use HttpMethod::{Get, Post};
+    let bundle = api();
     for (method, path) in [
         (Get, "/"),
         (Get, "/v1/items"),

@@ -111,14 +111,15 @@ fn whose_bucket_it_is() {
     assert!(made_up("made.up").is_some() && made_up("made.up") == made_up("made.up.too"));
     assert_eq!(key(Per::Tool, &alice, Operation::Protocol), None);
     assert_eq!(key(Per::Subject, &alice, Operation::Other), key(Per::Subject, &alice, tool));
-    let some = RateLimit { tools: [ToolName::new("leave.list").unwrap()].into(), ..limit(Per::Subject) };
-    assert_eq!(some.key(policy, &alice, tool), None);
-    assert_eq!(some.key(policy, &alice, Operation::Protocol), None);
-    assert!(some.key(policy, &alice, Operation::CallTool("leave.list")).is_some());
+    let narrowed = RateLimit { tools: [ToolName::new("leave.list").unwrap()].into(), ..limit(Per::Subject) };
+    assert_eq!(narrowed.key(policy, &alice, tool), None);
+    assert_eq!(narrowed.key(policy, &alice, Operation::Protocol), None);
+    assert!(narrowed.key(policy, &alice, Operation::CallTool("leave.list")).is_some());
 }
 
 #[test]
 fn a_limit_out_of_bounds_is_no_bundle() {
+    type Change<'a> = &'a dyn Fn(&mut Vec<RateLimit>);
     let load = |change: &dyn Fn(&mut Vec<RateLimit>)| {
         let mut policy = policy_document();
         policy.rate_limits = vec![limit(Per::Subject)];
@@ -126,7 +127,7 @@ fn a_limit_out_of_bounds_is_no_bundle() {
         Bundle::load(document(policy), String::new())
     };
     assert_eq!(load(&|_| {}).unwrap().policy().unwrap().rate_limits, [limit(Per::Subject)]);
-    let bounds: [&dyn Fn(&mut Vec<RateLimit>); 5] = [
+    let bounds: [Change<'_>; 5] = [
         &|limits| limits[0].requests = 0,
         &|limits| limits[0].requests = MAX_REQUESTS + 1,
         &|limits| limits[0].period = 0,
@@ -175,7 +176,7 @@ proptest! {
         let times: Vec<i64> = moments.iter().zip(&passed).filter(|(_, ok)| **ok).map(|(at, _)| *at).collect();
         for (from, first) in times.iter().enumerate() {
             for (until, last) in times.iter().enumerate().skip(from) {
-                let (calls, span) = ((until - from + 1) as u64, (last - first) as u64);
+                let (calls, span) = ((until - from + 1) as u64, (last - first).unsigned_abs());
                 let back = span * u64::from(requests) / (u64::from(period) * 1000);
                 prop_assert!(calls <= u64::from(requests) + back, "{calls} in {span} ms");
             }

@@ -1,4 +1,6 @@
 //! What calls need beyond the scopes of their tool: by their arguments, and by how their caller logged in.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "the whole crate is a test")]
+
 mod support;
 
 use behalf_policy::bundle::Bundle;

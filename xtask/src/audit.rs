@@ -136,7 +136,7 @@ mod tests {
         let object = serde_json::json!({"kind": "ConfigMap", "data": {"counts.json": ledger}}).to_string();
         let head = Head { boot: "boot".into(), sequence: 7, hash: "sha256:ab".into() };
         for text in [ledger, object.as_str()] {
-            assert_eq!(heads_of(text).unwrap(), [head.clone()]);
+            assert_eq!(heads_of(text).unwrap(), std::slice::from_ref(&head));
         }
         for bad in ["", "{}", "[]", r#"{"data":{"counts.json":"x"}}"#] {
             assert!(heads_of(bad).is_err(), "{bad}");

@@ -162,7 +162,7 @@ fn judged(open: &BTreeMap<String, String>, shown: &Shown) -> Judged {
                 judged.said.push(format!("{number} is shown now: take it from {OPEN} of {DOCUMENT}"));
             }
             (false, Some(reason)) => {
-                judged.said.push(format!("{number} {level} is OPEN: {reason} ({title})"))
+                judged.said.push(format!("{number} {level} is OPEN: {reason} ({title})"));
             }
             (false, None) => judged.wrong.push(format!(
                 "{number} {level} has no test whose name carries it, and no reason in {DOCUMENT}: {title}"

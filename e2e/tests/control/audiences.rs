@@ -36,11 +36,14 @@ fn with_token(pod: &Value, volume: &str, audience: &str) -> Value {
 fn a_second_provider_for_an_audience_keeps_no_pod_of_the_first_out_and_lets_none_in() {
     let api = Api::open();
     let _scene = enrolled(&api);
-    let base = written(&injecting(&api));
+    let good = written(&injecting(&api));
     let second = provider(&api, "e2e-second", ISSUER);
     let _greedy = provider(&api, "e2e-greedy", "behalf.dev/feed");
-    let said = judged(&api, "e2e-second", "AudienceTaken");
-    assert!(said.contains("IdentityProvider corp, which is older") && said.contains(ISSUER), "{said}");
+    let judgement = judged(&api, "e2e-second", "AudienceTaken");
+    assert!(
+        judgement.contains("IdentityProvider corp, which is older") && judgement.contains(ISSUER),
+        "{judgement}"
+    );
     judged(&api, "e2e-greedy", "AudienceTaken");
     assert_eq!(condition(&api.get(&["idp", "corp"]), "Accepted").unwrap().0, "True");
     // Whoever knows the newest provider knows those before it, and what was said of them.
@@ -52,24 +55,24 @@ fn a_second_provider_for_an_audience_keeps_no_pod_of_the_first_out_and_lets_none
             other => Err(format!("{other:?}")),
         }
     });
-    for pod in [&base, &server(&api)] {
+    for pod in [&good, &server(&api)] {
         api.try_create(pod).unwrap_or_else(|said| panic!("an injected pod of corp's: {said}"));
     }
     for (what, pod) in [
         ("a bare pod", with_token(&bare, "own", ISSUER)),
         ("a bare pod, the feed's", with_token(&bare, "own", "behalf.dev/feed")),
-        ("beside the sidecar", with_token(&base, "own", ISSUER)),
-        ("beside the sidecar, the feed's", with_token(&base, "own", "behalf.dev/feed")),
+        ("beside the sidecar", with_token(&good, "own", ISSUER)),
+        ("beside the sidecar, the feed's", with_token(&good, "own", "behalf.dev/feed")),
         ("a bare pod by our name", with_token(&bare, "behalf-idp-e2e-second", ISSUER)),
         ("a bare pod by the name of the feed", with_token(&bare, "behalf-feed", ISSUER)),
         (
             "the audience of an accepted one under another's name",
-            with_token(&base, "behalf-idp-ghost", ISSUER),
+            with_token(&good, "behalf-idp-ghost", ISSUER),
         ),
     ] {
         let said = api.try_create(&pod).err();
         assert!(said.as_ref().is_some_and(|said| said.contains("remove")), "{what}: {said:?}");
     }
     second.now().unwrap();
-    api.try_create(&base).unwrap();
+    api.try_create(&good).unwrap();
 }

@@ -109,7 +109,7 @@ const CASES: &[Case] = &[
     Case {
         name: "url-taken",
         change: |spec| {
-            spec["servers"][0]["url"] = json!("http://fresh.e2e-golden.svc.cluster.local:8000/mcp")
+            spec["servers"][0]["url"] = json!("http://fresh.e2e-golden.svc.cluster.local:8000/mcp");
         },
         // Of two that were made in one second the first by name is the older.
         says: ("Accepted", "AudienceTaken"),

@@ -76,11 +76,11 @@ impl Allotments {
     }
 
     /// What the leader says of a pod. True when it is something else than before.
-    pub fn hear(&self, who: &Reporter, given: Given, now: Instant) -> bool {
+    pub fn hear(&self, who: &Reporter, given: &Given, now: Instant) -> bool {
         let mut state = self.state();
         state.told.retain(|_, (heard, _)| now.saturating_duration_since(*heard) < FORGOTTEN);
         let before = state.told.insert(who.uid.clone(), (now, given.clone()));
-        before.is_none_or(|(_, before)| before != given)
+        before.is_none_or(|(_, before)| before != *given)
     }
 
     /// What a pod is given; none while nobody can say.

@@ -220,7 +220,7 @@ impl Feed {
         let (desk, board) = (Arc::clone(&self.desk), Arc::clone(&self.board));
         let hand_on = async move {
             let handed = relay.hand_on(&who, &body).await.map(|given| {
-                if given.is_some_and(|given| desk.allotments().hear(&who, given, Instant::now())) {
+                if given.is_some_and(|given| desk.allotments().hear(&who, &given, Instant::now())) {
                     board.wake(&who.identity);
                 }
             });

@@ -83,7 +83,14 @@ pub(super) fn upload(body: Incoming) -> Result<AnswerBody, Denial> {
 
 /// Whether a request failed because its body was over the bound.
 pub(super) fn is_too_large(error: &(dyn std::error::Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<LengthLimitError>())
+    let mut at = Some(error);
+    while let Some(error) = at {
+        if error.is::<LengthLimitError>() {
+            return true;
+        }
+        at = error.source();
+    }
+    false
 }
 
 struct Upload(Limited<Incoming>);

@@ -80,8 +80,8 @@ pub(super) fn preflight(headers: &HeaderMap, methods: &str) -> Response<AnswerBo
 /// The header names that are asked for, when they are nothing else.
 fn requested(headers: &HeaderMap) -> Option<HeaderValue> {
     let value = headers.get(ACCESS_CONTROL_REQUEST_HEADERS)?;
-    let names = value.to_str().ok().filter(|text| text.len() <= MAX_REQUESTED)?;
-    let named = names.split(',').all(|name| HeaderName::from_bytes(name.trim().as_bytes()).is_ok());
+    let asked = value.to_str().ok().filter(|text| text.len() <= MAX_REQUESTED)?;
+    let named = asked.split(',').all(|name| HeaderName::from_bytes(name.trim().as_bytes()).is_ok());
     named.then(|| value.clone())
 }
 

@@ -61,6 +61,9 @@ pub(super) struct Outgoing<'a> {
     pub(super) draining: Option<Draining>,
 }
 
+/// For whom an answer is filtered, and which list it is; none for a stream that may replay answers of any.
+type Filter = (Arc<Caller>, Option<(ListKind, String)>);
+
 impl Outgoing<'_> {
     fn era(&self) -> Era {
         self.message.map_or(Era::Legacy, Message::era)
@@ -85,7 +88,7 @@ impl Outgoing<'_> {
     }
 
     /// Whether the answer may show what the caller may not use. A resumed stream replays answers.
-    fn filter(&self) -> Option<(Arc<Caller>, Option<(ListKind, String)>)> {
+    fn filter(&self) -> Option<Filter> {
         let caller = self.caller.clone()?;
         if self.policy.stage == Stage::Audit {
             return None;

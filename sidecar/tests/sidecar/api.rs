@@ -37,14 +37,14 @@ fn reason(answer: &Answer) -> String {
     body["reason"].as_str().unwrap().to_owned()
 }
 
-async fn echo(world: &World) {
+fn echo(world: &World) {
     world.server.behave(|_| Some(Reply::new(200, "application/json", "{}").header("x-own", "1")));
 }
 
 #[tokio::test]
 async fn c14_a_route_is_judged_by_method_and_path_and_the_rest_is_refused() {
     let world = World::with(api).await;
-    echo(&world).await;
+    echo(&world);
     let bob = world.bob();
     for (method, path, status, why) in [
         (Method::GET, "/mcp/v1/items", 200, None),
@@ -123,7 +123,7 @@ async fn d15_a_path_that_can_be_read_two_ways_reaches_no_server() {
 #[tokio::test]
 async fn d15_no_header_makes_the_server_take_another_method_or_path() {
     let world = World::with(api).await;
-    echo(&world).await;
+    echo(&world);
     let mut call = request(Method::GET, "/mcp/v1/items").token(&world.bob());
     let names = [
         "x-http-method-override",
@@ -168,7 +168,7 @@ async fn a1_a16_challenges_of_an_api_are_those_of_mcp() {
 #[tokio::test]
 async fn d26_bodies_pass_as_they_come_up_to_their_bound() {
     let world = World::with(api).await;
-    echo(&world).await;
+    echo(&world);
     let bob = world.bob();
     let post = |body: Vec<u8>| {
         let mut call =
@@ -189,7 +189,7 @@ async fn d26_bodies_pass_as_they_come_up_to_their_bound() {
 #[tokio::test]
 async fn d1_a_route_with_downstreams_gets_a_handle_by_header_and_no_other_does() {
     let world = World::with(api).await;
-    echo(&world).await;
+    echo(&world);
     let alice = world.alice();
     assert_eq!(world.send(request(Method::POST, "/mcp/v1/pay").token(&alice)).await.status, 200);
     let handle = world.server.last().header("authorization").unwrap().to_owned();
@@ -205,7 +205,7 @@ async fn c21_d36_a_listed_page_may_ask_call_and_see_the_answer_and_no_other() {
         serve["servers"][0]["allowedOrigins"] = json!(["https://app.example.com"]);
     }] {
         let world = World::with(change).await;
-        echo(&world).await;
+        echo(&world);
         let preflight = |origin: &str| {
             request(Method::OPTIONS, "/mcp")
                 .header("origin", origin)

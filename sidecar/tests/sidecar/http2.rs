@@ -103,7 +103,7 @@ async fn d18_cve_2023_44487_a_rapid_reset_ends_its_connection() {
         let open = frame(HEADERS, END_HEADERS | END_STREAM, stream, &request());
         [open, frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes())].concat()
     });
-    ends("rapid reset", pieces).await;
+    Box::pin(ends("rapid reset", pieces)).await;
 }
 
 /// CVE-2025-8671: the client makes the server reset, by a window update of nothing. The limit is one of its own, which we
@@ -114,7 +114,7 @@ async fn d18_cve_2025_8671_made_you_reset_ends_its_connection() {
         let open = frame(HEADERS, END_HEADERS, stream, &request());
         [open, frame(WINDOW_UPDATE, 0, stream, &[0; 4])].concat()
     });
-    ends("made you reset", pieces).await;
+    Box::pin(ends("made you reset", pieces)).await;
 }
 
 /// CVE-2024-27316 and RUSTSEC-2024-0332: a header block that never ends.
@@ -124,7 +124,7 @@ async fn d18_rustsec_2024_0332_a_flood_of_continuations_ends_its_connection() {
     // A literal without indexing: name `x`, and a value as long as a frame allows.
     let long = [&[0x00, 0x01, b'x', 0x7f, 0x80, 0x7c][..], &[b'a'; 15_999]].concat();
     let more = (0..5_000).map(move |_| frame(CONTINUATION, 0, 1, &long));
-    ends("continuations", std::iter::once(open).chain(more)).await;
+    Box::pin(ends("continuations", std::iter::once(open).chain(more))).await;
 }
 
 /// What must be answered is answered, and nothing more: a flood of it neither ends nor starves anybody.

@@ -41,7 +41,6 @@ pub(super) fn rules(spec: &IdentityProviderSpec) -> Result<TokenRules, Problem> 
         attributes: profile.attributes.iter().map(|one| (one.name.clone(), one.claim.clone())).collect(),
         required_claims: profile.required_claims.iter().map(required).collect::<Result<_, _>>()?,
         trust_domain: profile.trust_domain.clone(),
-        ..TokenRules::default()
     })
 }
 
