@@ -29,7 +29,7 @@ pub struct Server {
     /// The tool set of the catalogue that describes this server.
     #[schemars(schema_with = "bounds::text::<bounds::Label>")]
     pub tool_set: String,
-    /// Origins of web pages whose scripts may call, besides the URL's own, such as https://app.example.com. A call that
+    /// Origins of web pages whose scripts may call, besides the URL's own: scheme, host and port. A call that
     /// names any other is refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "bounds::texts::<bounds::Origin, 0, 16>")]
