@@ -107,7 +107,15 @@ fn server(cluster: &Cluster, images: &Images) -> Result<()> {
     cluster.apply(&manifest("hr-tools/hr-tools.yaml", images)?)?;
     rollout(cluster, "hr", "hr-tools")?;
     let ready = ["-n", "hr", "wait", "aid/hr-tools", "--for=condition=Ready", "--timeout=60s"];
-    cluster.kubectl(&ready).run().with_context(|| describe_identity(cluster))
+    cluster.kubectl(&ready).run().with_context(|| describe_identity(cluster))?;
+    // On a cluster that ran an earlier build: what is injected came with the pod.
+    let outdated = "jsonpath={.status.pods.outdated}";
+    let outdated = cluster.kubectl(&["-n", "hr", "get", "aid/hr-tools", "-o", outdated]).text()?;
+    if matches!(outdated.as_str(), "" | "0") {
+        return Ok(());
+    }
+    cluster.kubectl(&["-n", "hr", "rollout", "restart", "deployment/hr-tools"]).run()?;
+    rollout(cluster, "hr", "hr-tools")
 }
 
 /// Takes everything away again, in the order that leaves no pod that cannot start.
