@@ -102,6 +102,16 @@ pub fn token(answer: &Answer) -> Result<Token> {
     }
 }
 
+/// Takes a token of the test client back (RFC 7009).
+///
+/// # Errors
+/// Keycloak refuses.
+pub fn revoke(world: &World, token: &Token) -> Result<()> {
+    let fields = [("client_id", "agent-test"), ("token", &token.text), ("token_type_hint", "access_token")];
+    let answer = Request::form(&endpoint("revoke"), &fields).send(world)?;
+    if answer.status == 200 { Ok(()) } else { bail!("not revoked: HTTP {}", answer.status) }
+}
+
 /// The keys that tokens are signed with, as the provider publishes them.
 ///
 /// # Errors

@@ -53,7 +53,7 @@ fn greedy() -> Vec<(&'static str, Value)> {
     };
     let taken = identity(ENROLLED, "tools", "tools")["spec"]["servers"][0]["url"].clone();
     vec![
-        ("ScopeNotInCatalog", with("scope", "/spec/scopes/optional", json!(["hr:read", "hr:everything"]))),
+        ("ScopeNotInCatalog", with("scope", "/spec/scopes/optional", json!(["hr:everything"]))),
         ("UnknownDownstream", with("downstream", "/spec/downstreams/0/name", json!("vault"))),
         ("HostNotOwned", with("host", "/spec/servers/0/url", json!(SERVER))),
         ("AudienceTaken", with("audience", "/spec/servers/0/url", taken)),

@@ -8,7 +8,7 @@ use aws_lc_rs::{hmac, rand, signature};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use behalf_e2e::records::header;
-use behalf_e2e::{ALL_SCOPES, METADATA, Request, SERVER, Token, World, keycloak, mcp, until};
+use behalf_e2e::{ALL_SCOPES, METADATA, Request, SERVER, Token, Undo, World, keycloak, mcp, until};
 use serde_json::{Value, json};
 
 /// A request that must be refused, and how.
@@ -211,6 +211,43 @@ fn a7_an_expired_token_is_refused() -> Result<()> {
     refused(world, &mark, &bad("expired", &short.text, &["TokenExpired"]))?;
     let reached = world.pod()?.requests()?.iter().any(|r| header(r, "x-e2e-mark") == Some(&mark));
     assert!(!reached, "an expired token's call reached the server");
+    Ok(())
+}
+
+#[test]
+fn a22_a33_a_token_that_keycloak_took_back_stops_within_the_declared_bound() -> Result<()> {
+    let world = World::get()?;
+    let row = |introspection: Value| {
+        world.patch("default", "idp/corp", &json!({"spec": {"introspection": introspection}}))
+    };
+    let _as_it_was = Undo::new(|| row(Value::Null));
+    row(json!({"rule": "Always", "cacheTTL": "2s"}))?;
+    let login = || keycloak::login(world, "agent-test", "alice", ALL_SCOPES);
+    let search = |token: &Token| {
+        mcp::call("directory.search", &json!({"query": "bob"})).bearer(&token.text).send(world)
+    };
+    let stops = |token: &Token, within: Duration| {
+        until("the token that was taken back is refused", within, || {
+            let answer = search(token)?;
+            Ok((answer.status == 401).then_some(answer))
+        })
+    };
+    // Until the row has reached the sidecar nobody asks, and a token is good by itself.
+    let early = login()?;
+    assert_eq!(search(&early)?.status, 200);
+    keycloak::revoke(world, &early)?;
+    stops(&early, behalf_e2e::world::FOLLOWED)?;
+
+    let token = login()?;
+    let other = login()?;
+    assert_eq!(search(&token)?.status, 200);
+    keycloak::revoke(world, &token)?;
+    let refused = stops(&token, Duration::from_secs(15))?;
+    let challenge = refused.header("www-authenticate").context("challenge")?;
+    assert!(challenge.contains("error=\"invalid_token\""), "{challenge}");
+    let record = world.pod()?.record_of(&refused)?;
+    assert_eq!(record["reason"], "TokenInactive");
+    assert_eq!(search(&other)?.status, 200, "another login of hers goes on");
     Ok(())
 }
 
