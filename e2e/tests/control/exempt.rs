@@ -54,7 +54,11 @@ pub fn exemptions(api: &Api) -> Vec<String> {
             labelled(api, "batch"),
             format!("batch is exempt in namespace {REQUIRED}|was not injected|serviceAccountName: tools"),
         ),
-        ("an identity's account, bare", unlabelled(api, "tools"), command("tools")),
+        (
+            "an identity's account, bare",
+            unlabelled(api, "tools"),
+            format!("belongs to AgentIdentity tools|{}", command("tools")),
+        ),
         (
             "an exempted account that an identity names",
             unlabelled(api, "legacy"),
@@ -63,7 +67,7 @@ pub fn exemptions(api: &Api) -> Vec<String> {
     ];
     for (name, pod, wanted) in rows {
         match api.try_create(&pod) {
-            // Without operator more than one policy refuses the labelled one; which speaks is not said.
+            // Where more than one policy refuses a pod, which of them speaks is not said.
             Err(said) if wanted.split('|').any(|part| said.contains(part)) => {}
             other => wrong.push(format!("exemption, {name}: wants {wanted:?}, got {other:?}")),
         }

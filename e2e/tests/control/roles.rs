@@ -106,7 +106,8 @@ pub fn widening(api: &Api) -> Vec<String> {
 pub fn unjudged(api: &Api) -> Vec<String> {
     let bundle = || api.get(&["configmap", "-n", ENROLLED, "behalf-bundle-tools"]);
     let before = bundle();
-    let more = json!({"spec": {"scopes": {"optional": ["hr:read", "hr:salary:read", "hr:salary:write"]}}});
+    let more =
+        json!({"spec": {"scopes": {"optional": ["hr:leave:read", "hr:salary:read", "hr:salary:write"]}}});
     let words = ["patch", "aid", "tools", "--type=merge", "-p", &more.to_string()];
     as_editor(api, ENROLLED, &words, "").unwrap();
     let object = api.get(&["aid", "-n", ENROLLED, "tools"]);

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use behalf_e2e::{ALL_SCOPES, Answer, Request, Token, keycloak};
-use behalf_policy::answer::{AnswerRefusal, check_response, check_token};
+use behalf_policy::answer::{AnswerRefusal, EXPIRY_MARGIN, check_response, check_token};
 use behalf_policy::bundle::{Bundle, Policy, Provider};
 use behalf_policy::claims::{Caller, check_claims, select_provider};
 use behalf_policy::decide::{Operation, decide};
@@ -221,8 +221,11 @@ fn hazard_4_a_token_is_used_no_longer_than_its_subject_lives(parts: &Standalone)
     assert_eq!(of(&subject, "exp")? - of(&subject, "iat")?, 2);
     assert!(of(&claims, "exp")? - of(&claims, "iat")? >= 290, "Keycloak bounds it now");
 
-    // At the moment at which the subject token was issued: what is left of it is less than the margin.
-    let then = Timestamp(of(&subject, "iat")?);
+    // The subject token ends at its `exp` and the clock difference that is tolerated. Just before, what is left of it is
+    // less than the margin.
+    let skew = select_provider(policy(&whole)?, &subject)?.1.clock_skew;
+    let ends = Timestamp(of(&subject, "exp")?).plus(skew);
+    let then = ends.minus(EXPIRY_MARGIN);
     let (provider, who) = caller(policy(&whole)?, &short, then)?;
     let order_of = |bundle: &Bundle, who: &Caller, at| order(bundle, who, "salary.get", at);
     let ordered = order_of(&whole, &who, then)?;
@@ -231,7 +234,7 @@ fn hazard_4_a_token_is_used_no_longer_than_its_subject_lives(parts: &Standalone)
     let earlier = then.minus(20);
     let ordered = order_of(&whole, &who, earlier)?;
     let usable = judged(&answer, &claims, &ordered, provider, &short, earlier)?;
-    assert!(usable < Timestamp(of(&subject, "exp")?) && usable < Timestamp(of(&claims, "exp")?));
+    assert!(usable < ends && usable < Timestamp(of(&claims, "exp")?));
 
     // Beyond the absolute bound it is refused, whatever its subject.
     let bounded = bundle(parts, |document| {
