@@ -15,9 +15,10 @@ use std::sync::Arc;
 
 use cel::parser::Expression as Node;
 
+pub use self::arguments::Arguments;
 pub use self::check::ConditionError;
 use crate::claims::Caller;
-use crate::envelope::{PROTOTYPE, folded};
+use crate::envelope::folded;
 
 /// No expression is longer than this many bytes.
 pub const MAX_EXPRESSION: usize = 1024;
@@ -92,23 +93,14 @@ impl Expression {
         &self.source
     }
 
-    /// Whether it is true for these arguments (the JSON text of `params.arguments`; none stands for an empty object) and
-    /// this caller.
+    /// Whether it is true for these arguments and this caller.
     ///
     /// # Errors
     /// It is neither true nor false: the call is refused.
-    pub fn holds(&self, arguments: Option<&str>, caller: &Caller) -> Result<bool, Unjudged> {
-        let arguments = arguments::read(arguments, |name| self.is_ambiguous(name))?;
-        evaluate::holds(&self.root, &arguments, caller)
-    }
-
-    /// Another spelling of a name that counts here (CVE-2026-27896 and its kin).
-    fn is_ambiguous(&self, name: &str) -> bool {
-        if self.names.contains(name) {
-            return false;
+    pub fn holds(&self, arguments: &Arguments, caller: &Caller) -> Result<bool, Unjudged> {
+        if arguments.can_be_taken_for(&self.names, &self.folded) {
+            return Err(Unjudged::Ambiguous);
         }
-        let cut = name.split_once('\0').map(|(before, _)| before);
-        name == PROTOTYPE
-            || [Some(name), cut].into_iter().flatten().any(|name| self.folded.contains(&folded(name)))
+        evaluate::holds(&self.root, &arguments.json, caller)
     }
 }

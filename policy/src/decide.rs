@@ -213,14 +213,16 @@ pub fn decide_downstream(
 /// What may be done, and with which scopes it is done.
 struct Judged {
     permit: Permit,
-    needed: ScopeSet,
     /// How it is refused, should its caller not have logged in well enough.
     refused: Refusal,
 }
 
 fn judge(policy: &Policy, caller: &Caller, operation: Operation<'_>) -> Result<Judged, Refusal> {
     let insufficient = plain(Reason::AuthenticationInsufficient);
-    let plainly = |needed| Judged { permit: Permit::new(caller), needed, refused: insufficient.clone() };
+    let plainly = |needed: ScopeSet| {
+        let permit = Permit { needed: needed.clone(), ..Permit::new(caller) };
+        Judged { permit, refused: Refusal { needed, ..insufficient.clone() } }
+    };
     admit_caller(policy, caller)?;
     let server = &policy.server;
     // What speaks another protocol has no such things.
@@ -264,7 +266,7 @@ fn judge(policy: &Policy, caller: &Caller, operation: Operation<'_>) -> Result<J
         let explain = row.denial.explains();
         return Err(Refusal { explain, hidden_as: unknown, ..plain(Reason::ArgumentsNotJudged) });
     }
-    let mut permit = Permit::new(caller);
+    let mut permit = Permit { needed: needed.clone(), ..Permit::new(caller) };
     for (name, scopes) in &row.downstreams {
         // Load has resolved these; a missing one is no downstream, never another.
         let Some(downstream) = policy.downstreams.get(name) else { continue };
@@ -275,8 +277,8 @@ fn judge(policy: &Policy, caller: &Caller, operation: Operation<'_>) -> Result<J
         }
         permit.grant(name, downstream, scopes, provider.max_token_lifetime);
     }
-    let refused = Refusal { explain: row.denial.explains(), hidden_as: unknown, ..insufficient };
-    Ok(Judged { permit, needed, refused })
+    let refused = Refusal { explain: row.denial.explains(), hidden_as: unknown, needed, ..insufficient };
+    Ok(Judged { permit, refused })
 }
 
 fn admit_caller(policy: &Policy, caller: &Caller) -> Result<(), Refusal> {
@@ -323,6 +325,7 @@ fn check_scopes(
     let refusal = |reason, challenge| Refusal {
         reason,
         challenge,
+        needed: needed.clone(),
         missing: missing.clone(),
         log_in: None,
         explain,
@@ -335,7 +338,7 @@ fn check_scopes(
     if !missing.iter().all(entitled) {
         return Err(refusal(Reason::NotEntitled, ScopeSet::new()));
     }
-    let mut challenge = if explain { needed } else { ScopeSet::new() };
+    let mut challenge = if explain { needed.clone() } else { ScopeSet::new() };
     if explain && policy.scope_challenge == ScopeChallenge::Cumulative {
         // What this identity never asks for is the client's own business.
         challenge.extend(caller.scopes.intersection(&policy.offered).cloned());
@@ -351,6 +354,7 @@ fn plain(reason: Reason) -> Refusal {
     Refusal {
         reason,
         challenge: ScopeSet::new(),
+        needed: ScopeSet::new(),
         missing: ScopeSet::new(),
         log_in: None,
         explain: true,

@@ -29,6 +29,15 @@ impl Decision {
         }
     }
 
+    /// The scopes that the operation needs, as far as it was judged.
+    #[must_use]
+    pub fn needed(&self) -> &ScopeSet {
+        match self {
+            Self::Permit(permit) => &permit.needed,
+            Self::WouldDeny(refusal) | Self::Refuse(refusal) => &refusal.needed,
+        }
+    }
+
     /// The refusal, enforced or not.
     #[must_use]
     pub fn refusal(&self) -> Option<&Refusal> {
@@ -47,10 +56,12 @@ pub struct Refusal {
     /// Scopes to ask for in an `insufficient_scope` challenge: all of this operation (A16). Empty means
     /// no challenge: the caller could not obtain what is missing (D32).
     pub challenge: ScopeSet,
+    /// Scopes that the operation needs, as far as it was judged.
+    pub needed: ScopeSet,
     /// Scopes that are missing, for the record.
     pub missing: ScopeSet,
     /// How the caller would have to log in, where that is what is missing (RFC 9470).
-    pub log_in: Option<Assurance>,
+    pub log_in: Option<Box<Assurance>>,
     /// Whether the caller may be told more than that there is no such thing.
     pub explain: bool,
     /// What it is told instead: the reason of a thing of this kind that does not exist (D35).
@@ -139,6 +150,7 @@ impl Reason {
 pub struct Permit {
     pub(crate) subject: Subject,
     pub(crate) subject_expires: Timestamp,
+    pub(crate) needed: ScopeSet,
     pub(crate) downstreams: BTreeMap<EntryName, Grant>,
 }
 
@@ -164,6 +176,7 @@ impl Permit {
         Self {
             subject: caller.subject.clone(),
             subject_expires: caller.expires,
+            needed: ScopeSet::new(),
             downstreams: BTreeMap::new(),
         }
     }

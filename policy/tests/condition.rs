@@ -3,11 +3,14 @@
 
 mod support;
 
-use behalf_policy::condition::{ConditionError, Expression, MAX_ARGUMENTS, MAX_EXPRESSION, Unjudged};
+use behalf_policy::condition::{
+    Arguments, ConditionError, Expression, MAX_ARGUMENTS, MAX_EXPRESSION, Unjudged,
+};
 use support::{alice, bob};
 
 fn holds(source: &str, arguments: &str) -> Result<bool, Unjudged> {
-    Expression::compile(source).unwrap().holds(Some(arguments), &alice(&["hr:read"]))
+    let arguments = Arguments::read(Some(arguments))?;
+    Expression::compile(source).unwrap().holds(&arguments, &alice(&["hr:read"]))
 }
 
 #[test]
@@ -41,7 +44,8 @@ fn a_condition_reads_arguments_and_caller() {
         assert_eq!(holds(source, arguments), Ok(wanted), "{source} over {arguments}");
     }
     let other = Expression::compile("arguments.employee != caller.subject").unwrap();
-    assert_eq!(other.holds(Some(r#"{"employee":"alice"}"#), &bob(&[])), Ok(true), "another caller");
+    let arguments = Arguments::read(Some(r#"{"employee":"alice"}"#)).unwrap();
+    assert_eq!(other.holds(&arguments, &bob(&[])), Ok(true), "another caller");
 }
 
 #[test]
@@ -125,7 +129,8 @@ fn d26_arguments_beyond_their_bounds_are_not_judged() {
         let judged = holds(source, &arguments);
         assert_eq!(judged, Err(Unjudged::Arguments), "{}", arguments.get(..40).unwrap_or(&arguments));
     }
-    let none = Expression::compile("!has(arguments.a)").unwrap().holds(None, &alice(&[]));
+    let none = Arguments::read(None).unwrap();
+    let none = Expression::compile("!has(arguments.a)").unwrap().holds(&none, &alice(&[]));
     assert_eq!(none, Ok(true), "no arguments are an empty object");
 }
 
@@ -200,7 +205,7 @@ mod laws {
         #[test]
         fn every_text_is_judged_or_refused(source in "[a-c.()\\[\\]'!=<>&|?:, 0-9{}\"-]{0,60}", arguments in ".{0,60}") {
             if let Ok(expression) = Expression::compile(&source) {
-                let _ = expression.holds(Some(&arguments), &alice(&[]));
+                let _ = Arguments::read(Some(&arguments)).and_then(|it| expression.holds(&it, &alice(&[])));
             }
         }
 
@@ -223,7 +228,7 @@ mod laws {
                 source = format!("{source} {operator} {part}");
             }
             if let Ok(expression) = Expression::compile(&source) {
-                let _ = expression.holds(Some(arguments), &alice(&["hr:read"]));
+                let _ = Arguments::read(Some(arguments)).and_then(|it| expression.holds(&it, &alice(&["hr:read"])));
             }
         }
     }

@@ -1,11 +1,10 @@
 //! The one record of a request on either side, written whatever becomes of it.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use behalf_policy::bundle::{Bundle, Policy};
 use behalf_policy::claims::{Actor, Caller};
-use behalf_policy::decision::Refusal;
+use behalf_policy::decision::{Decision, Refusal};
 use behalf_policy::record::{Direction, Exchange, MAX_TEXT, Record, RecordedActor, bounded};
 use http::{HeaderMap, StatusCode};
 
@@ -119,11 +118,8 @@ impl Recording {
     }
 
     /// What the operation needs: the scopes of every call, and those of the tool.
-    pub(crate) fn required(&mut self, policy: &Policy, tool: Option<&str>) {
-        let tool = tool.and_then(|name| policy.server.tools.get(name));
-        let scopes = policy.required.iter().chain(tool.iter().flat_map(|tool| &tool.scopes));
-        let scopes: BTreeSet<String> = scopes.map(ToString::to_string).collect();
-        self.with(|r| r.scopes_required = scopes.into_iter().collect());
+    pub(crate) fn required(&mut self, decision: &Decision) {
+        self.with(|r| r.scopes_required = decision.needed().iter().map(ToString::to_string).collect());
     }
 
     pub(crate) fn missing(&mut self, refusal: &Refusal) {

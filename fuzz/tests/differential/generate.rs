@@ -1,26 +1,20 @@
 //! Cases made from a grammar of calls, with the mutations that have fooled some reader. Each case is made from its
 //! number alone.
 
+use behalf_fuzz::driver;
+
 use crate::Case;
 
-/// Splitmix64: good enough to spread cases, and the same everywhere.
-pub(crate) struct Chance(u64);
+/// The driver's chance, one for each case.
+pub(crate) struct Chance(driver::Chance);
 
 impl Chance {
     pub(crate) fn of(number: u64) -> Self {
-        Self(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5eed_0be4_a1f0_0d5e)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        Self(driver::Chance::new(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5eed_0be4_a1f0_0d5e))
     }
 
     fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % u64::try_from(bound.max(1)).unwrap()).unwrap()
+        self.0.below(bound)
     }
 
     fn one_in(&mut self, bound: usize) -> bool {

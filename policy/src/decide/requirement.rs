@@ -4,6 +4,7 @@ use super::{Judged, Operation, plain};
 use crate::bundle::document::Assurance;
 use crate::bundle::{Policy, Tool};
 use crate::claims::Caller;
+use crate::condition::Arguments;
 use crate::decision::{Reason, Refusal};
 use crate::ids::{ScopeSet, Timestamp};
 
@@ -24,13 +25,17 @@ pub(super) fn check_arguments(
 ) -> Result<Besides, Refusal> {
     let mut besides = Besides::default();
     let refused = |reason| Refusal { explain: row.denial.explains(), hidden_as: unknown, ..plain(reason) };
+    if row.conditions.is_empty() {
+        return Ok(besides);
+    }
+    // Without its arguments nothing is known of a call.
+    let Operation::CallWith(_, arguments) = operation else {
+        besides.unknown_arguments = true;
+        return Ok(besides);
+    };
+    let arguments = Arguments::read(arguments).map_err(|_| refused(Reason::ArgumentsNotJudged))?;
     for condition in &row.conditions {
-        // Without its arguments nothing is known of a call.
-        let Operation::CallWith(_, arguments) = operation else {
-            besides.unknown_arguments = true;
-            break;
-        };
-        match condition.when.holds(arguments, caller) {
+        match condition.when.holds(&arguments, caller) {
             Ok(false) => {}
             Err(_) => return Err(refused(Reason::ArgumentsNotJudged)),
             Ok(true) => {
@@ -56,7 +61,9 @@ pub(super) fn check_login(
 ) -> Result<(), Refusal> {
     let mut wanted = Assurance::default();
     let mut lacking = false;
-    for assurance in judged.needed.iter().filter_map(|scope| policy.scopes.get(scope)?.assurance.as_ref()) {
+    for assurance in
+        judged.permit.needed.iter().filter_map(|scope| policy.scopes.get(scope)?.assurance.as_ref())
+    {
         if let Some(max_age) = assurance.max_age {
             wanted.max_age = Some(wanted.max_age.map_or(max_age, |age| age.min(max_age)));
             // A token that does not say when is of a login at no known time. One from the future is not recent.
@@ -80,6 +87,6 @@ pub(super) fn check_login(
     if !lacking {
         return Ok(());
     }
-    let log_in = judged.refused.explain.then_some(wanted);
+    let log_in = judged.refused.explain.then(|| Box::new(wanted));
     Err(Refusal { log_in, ..judged.refused.clone() })
 }

@@ -142,7 +142,6 @@ impl Inbound {
                 _ => None,
             };
             recording.method(message.method().unwrap_or("response").to_owned(), tool);
-            recording.required(policy, tool);
         }
         let judged = Judged { active, policy, prepared, parts: &parts, message: message.as_ref(), api };
         self.judge(judged, request_id, recording, open).await.map_err(|denial| Refused {
@@ -203,6 +202,7 @@ impl Inbound {
                     limited = self.limits.admit(policy, shared, &proved.caller, operation, millis).err();
                     limited.is_none()
                 });
+                recording.required(&decision);
                 if let Some(refusal) = decision.refusal() {
                     recording.missing(refusal);
                 }

@@ -209,7 +209,7 @@ async fn b9_the_whole_chain_of_actors_and_what_the_call_needs_are_recorded() {
     );
     assert_eq!(record["scopesRequired"], json!(["hr:read", "hr:salary:read"]));
     world.send(Call::tool("rogue.tool").token(&world.alice())).await;
-    assert_eq!(world.last_record().await["scopesRequired"], json!(["hr:read"]));
+    assert_eq!(world.last_record().await["scopesRequired"], Value::Null, "nobody knows what it needs");
     world.stop().await;
 }
 

@@ -66,6 +66,7 @@ async fn arguments_decide_what_a_call_needs() {
         let challenge = answer.challenge().map(str::to_owned);
         if reason == "InsufficientScope" {
             assert!(challenge.unwrap().contains("scope=\"hr:leave:read hr:read\""), "a16: all of this call");
+            assert_eq!(world.last_record().await["scopesRequired"], json!(["hr:leave:read", "hr:read"]));
         } else {
             assert_eq!(challenge, None, "d32: nothing to step up to");
         }
