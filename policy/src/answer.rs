@@ -179,7 +179,8 @@ pub fn check_token(
             return Err(AnswerRefusal::WrongClient);
         }
     }
-    if claims.contains_key("cnf") {
+    // We hold no key that it could be bound to.
+    if claims.contains_key("cnf") || text("typ")? == Some("DPoP") {
         return Err(AnswerRefusal::UnexpectedBinding);
     }
     check_kind_of_token(provider, claims).map_err(|_| AnswerRefusal::NotVerified)?;

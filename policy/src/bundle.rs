@@ -9,6 +9,7 @@ pub mod load;
 pub mod requirement;
 pub mod rows;
 pub mod signed;
+pub mod tls;
 pub mod tokens;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +21,11 @@ pub use document::{
 };
 pub use load::LoadError;
 pub use rows::{HttpMethod, HttpRoute, Protocol, Resource, Timeouts};
-pub use tokens::{Introspection, IntrospectionResponse, IntrospectionRule, TokenRules};
+pub use tls::{ClientCertificates, ClientValidation, TlsRules};
+pub use tokens::{
+    Introspection, IntrospectionResponse, IntrospectionRule, NonceRule, SenderConstraint,
+    SenderConstraintMode, TokenRules,
+};
 
 use crate::condition::Expression;
 use crate::deny::DenyList;
@@ -114,6 +119,8 @@ pub struct Server {
     pub allowed_origins: BTreeSet<String>,
     /// How long it and its callers may take.
     pub timeouts: Timeouts,
+    /// How connections of callers are secured, where the sidecar terminates TLS.
+    pub tls: Option<TlsRules>,
     /// Tools by exact name; one that is not here is refused.
     pub tools: BTreeMap<ToolName, Tool>,
     /// Prompts by exact name; one that is not here is refused.

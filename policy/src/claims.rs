@@ -5,6 +5,7 @@
 
 mod actors;
 mod audience;
+mod binding;
 mod groups;
 mod header;
 mod kind;
@@ -16,8 +17,10 @@ mod workload;
 use std::collections::BTreeSet;
 
 pub use actors::{Actor, MAX_ACTORS};
+pub use binding::{Binding, Presented, Scheme, Thumbprint, check_binding};
 pub use header::{HeaderFacts, check_header, check_signed_header};
 pub(crate) use kind::check_kind_of_token;
+pub(crate) use workload::trust_domain as spiffe_trust_domain;
 pub use login::Login;
 use serde_json::{Map, Value};
 
@@ -59,6 +62,8 @@ pub struct Caller {
     pub expires: Timestamp,
     /// The token's `jti`, to be hashed before it is recorded.
     pub token_id: Option<String>,
+    /// What the token is bound to. Whoever sends it has to prove it: see [`check_binding`].
+    pub binding: Binding,
 }
 
 /// Why a token was not taken. Closed; says nothing of the token's content.
@@ -109,9 +114,24 @@ pub enum TokenRefusal {
     /// The provider replaced groups by a reference (A28).
     #[error("the token does not carry all groups of its subject")]
     GroupsOverage,
-    /// The token is bound to a key that this request does not prove (A24).
+    /// The token is bound to a key or a certificate, and this request proves none (A24, A27).
     #[error("the token is bound to a key that was not proved")]
     BoundToken,
+    /// The token is bound to another key than this request proves (A23).
+    #[error("the token is bound to another key")]
+    BoundToOtherKey,
+    /// The token is bound to another certificate than this connection proves (A27).
+    #[error("the token is bound to another certificate")]
+    BoundToOtherCertificate,
+    /// The token is bound to no key, and came as if it were (A24).
+    #[error("the token is bound to no key")]
+    NotBound,
+    /// The token is not bound to what its provider's row demands.
+    #[error("the token is not bound as its provider's tokens must be")]
+    BindingRequired,
+    /// What the token is bound to is not known here, or is not readable.
+    #[error("what the token is bound to is not known here")]
+    BindingUnknown,
 }
 
 impl TokenRefusal {
@@ -135,6 +155,11 @@ impl TokenRefusal {
             Self::Inactive => "TokenInactive",
             Self::GroupsOverage => "GroupsOverage",
             Self::BoundToken => "BoundToken",
+            Self::BoundToOtherKey => "BoundToOtherKey",
+            Self::BoundToOtherCertificate => "BoundToOtherCertificate",
+            Self::NotBound => "TokenNotBound",
+            Self::BindingRequired => "BindingRequired",
+            Self::BindingUnknown => "BindingUnknown",
         }
     }
 }
@@ -187,6 +212,8 @@ pub fn check_claims(
     let expires = check_times(claims, provider.clock_skew, now)?;
     check_kind_of_token(provider, claims)?;
     kind::check_product(provider, claims)?;
+    let binding = Binding::of(claims)?;
+    binding::check_says_key(claims, binding)?;
 
     let subject = read::string(claims, "sub")?.ok_or(TokenRefusal::BadClaim)?;
     let subject = Subject::new(subject).map_err(|_| TokenRefusal::BadClaim)?;
@@ -219,6 +246,7 @@ pub fn check_claims(
         login: login::login(provider, claims)?,
         expires,
         token_id,
+        binding,
     })
 }
 

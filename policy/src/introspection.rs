@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
 use crate::bundle::{Flavor, Introspection, IntrospectionRule, Policy, Provider, TokenProfile};
-use crate::claims::{Caller, MAX_SCOPES, TokenRefusal, check_claims, expiry, issued_at};
+use crate::claims::{Binding, Caller, MAX_SCOPES, TokenRefusal, check_claims, expiry, issued_at};
 use crate::ids::{EntryName, ScopeSet, Timestamp, parse_scopes};
 use crate::strict_json;
 
@@ -162,7 +162,7 @@ pub fn caller_of_opaque(
 ) -> Result<Caller, TokenRefusal> {
     // Optional in an answer (RFC 7662 §2.2): it came from the issuer's own endpoint.
     answer.entry("iss").or_insert_with(|| Value::String(provider.issuer.as_str().to_owned()));
-    check_type(&answer)?;
+    check_type(&answer, None)?;
     // The members of an answer are those of RFC 7662, whatever the product writes into its JWTs; and of a token that has no
     // claims none can be missing, so that what RFC 9068 asks of a JWT is not asked here.
     let mut reading = provider.clone();
@@ -170,7 +170,9 @@ pub fn caller_of_opaque(
     if provider.flavor != Flavor::Keycloak {
         reading.flavor = Flavor::Generic;
     }
-    check_claims(policy, name, &reading, &answer, now)
+    let caller = check_claims(policy, name, &reading, &answer, now)?;
+    check_type(&answer, Some(caller.binding))?;
+    Ok(caller)
 }
 
 /// What is left of the caller of a signed token after its provider was asked about it: scopes and groups that both say, the
@@ -194,7 +196,7 @@ pub fn narrowed(
             return Err(IntrospectionError::AnotherToken);
         }
     }
-    if let Err(refusal) = check_type(answer) {
+    if let Err(refusal) = check_type(answer, None) {
         return Ok(Err(refusal));
     }
     // The token's own claims with those of the answer in their place: judged as any token.
@@ -210,6 +212,9 @@ pub fn narrowed(
         Err(TokenRefusal::BadClaim) => return Err(IntrospectionError::Malformed),
         Err(refusal) => return Ok(Err(refusal)),
     };
+    if let Err(refusal) = check_type(answer, Some(fresh.binding)) {
+        return Ok(Err(refusal));
+    }
     let mut left = signed.clone();
     left.scopes = signed.scopes.intersection(&fresh.scopes).cloned().collect();
     // The standard member counts whatever form the token's own claim has.
@@ -224,21 +229,26 @@ pub fn narrowed(
     }
     left.groups = signed.groups.intersection(&fresh.groups).cloned().collect();
     left.expires = signed.expires.min(fresh.expires);
+    // That of the token, or one that only the answer tells of; where both speak of it, they say the same.
+    left.binding = fresh.binding;
     if fresh.kind != signed.kind {
         return Err(IntrospectionError::AnotherToken);
     }
     Ok(Ok(left))
 }
 
-/// `token_type` (RFC 6749 §5.1): a bound token's is `DPoP`, and what is neither is no access token.
-fn check_type(answer: &Map<String, Value>) -> Result<(), TokenRefusal> {
-    match answer.get("token_type") {
-        None => Ok(()),
-        Some(Value::String(kind)) if kind.eq_ignore_ascii_case("bearer") => Ok(()),
-        Some(Value::String(kind)) if kind.eq_ignore_ascii_case("dpop") => Ok(()),
+/// `token_type` (RFC 6749 §5.1): `DPoP` of a token that is bound to a key and of no other (RFC 9449 §6.2), and what is neither
+/// that nor `Bearer` is no access token.
+fn check_type(answer: &Map<String, Value>, binding: Option<Binding>) -> Result<(), TokenRefusal> {
+    let agrees = |to_key: bool| binding.is_none_or(|binding| binding.key.is_some() == to_key);
+    let agreed = match answer.get("token_type") {
+        None => true,
+        Some(Value::String(kind)) if kind.eq_ignore_ascii_case("bearer") => agrees(false),
+        Some(Value::String(kind)) if kind.eq_ignore_ascii_case("dpop") => agrees(true),
         // RFC 8693 names kinds of token by URN; some write that here.
-        Some(Value::String(kind)) if kind == crate::answer::ACCESS_TOKEN_TYPE => Ok(()),
-        Some(Value::String(_)) => Err(TokenRefusal::NotAnAccessToken),
-        Some(_) => Err(TokenRefusal::BadClaim),
-    }
+        Some(Value::String(kind)) if kind == crate::answer::ACCESS_TOKEN_TYPE => true,
+        Some(Value::String(_)) => return Err(TokenRefusal::NotAnAccessToken),
+        Some(_) => return Err(TokenRefusal::BadClaim),
+    };
+    if agreed { Ok(()) } else { Err(TokenRefusal::BindingUnknown) }
 }

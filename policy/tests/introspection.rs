@@ -4,7 +4,7 @@
 mod support;
 
 use behalf_policy::bundle::{Introspection, IntrospectionRule, Policy};
-use behalf_policy::claims::{Caller, TokenRefusal, check_claims};
+use behalf_policy::claims::{Binding, Caller, Thumbprint, TokenRefusal, check_claims};
 use behalf_policy::ids::Timestamp;
 use behalf_policy::introspection::{
     Answer, IntrospectionError, asks_about, caller_of_opaque, is_opaque, narrowed, read, takes_opaque,
@@ -89,6 +89,61 @@ fn a21_an_answer_about_another_token_is_none() {
         (json!({"token_type": 7}), TokenRefusal::BadClaim),
     ] {
         assert_eq!(narrow(&answer), Ok(Err(refusal)), "{answer}");
+    }
+}
+
+#[test]
+fn a23_an_answer_may_bind_a_token_and_never_free_one() {
+    const JKT: &str = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I";
+    const OTHER: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    let key = Thumbprint::parse(JKT);
+    let bound = |answer: &Value| {
+        with_policy(|policy| {
+            let mut claims = claims();
+            claims.insert("cnf".to_owned(), json!({"jkt": JKT}));
+            let provider = &policy.providers["corp"];
+            let signed = check_claims(policy, &name("corp"), provider, &claims, NOW).unwrap();
+            narrowed(policy, provider, &signed, &claims, &object(answer), NOW)
+                .map(|left| left.map(|left| left.binding.key))
+        })
+    };
+    for answer in [json!({}), json!({"cnf": {"jkt": JKT}}), json!({"token_type": "DPoP"})] {
+        assert_eq!(bound(&answer), Ok(Ok(key)), "{answer}");
+    }
+    for another in [json!(null), json!({}), json!({"jkt": OTHER}), json!({"jkt": JKT, "x5t#S256": OTHER})] {
+        assert_eq!(bound(&json!({"cnf": another})), Err(IntrospectionError::AnotherToken), "{another}");
+    }
+    assert_eq!(bound(&json!({"token_type": "Bearer"})), Ok(Err(TokenRefusal::BindingUnknown)));
+
+    // A token that says nothing of it, and whose provider does.
+    let left = narrow(&json!({"cnf": {"jkt": JKT}})).unwrap().unwrap();
+    assert_eq!(left.binding.key, key);
+    assert_eq!(narrow(&json!({})).unwrap().unwrap().binding, Binding::default());
+    for answer in [
+        json!({"token_type": "DPoP"}),
+        json!({"cnf": {"jkt": JKT}, "token_type": "Bearer"}),
+        json!({"cnf": {}}),
+        json!({"cnf": {"jwk": {}}}),
+    ] {
+        assert_eq!(narrow(&answer), Ok(Err(TokenRefusal::BindingUnknown)), "{answer}");
+    }
+    let opaque = |more: Value| {
+        with_policy(|policy| {
+            let mut answer = claims();
+            answer.extend(object(&more));
+            caller_of_opaque(policy, &name("corp"), &policy.providers["corp"], answer, NOW)
+                .map(|caller| caller.binding.key)
+        })
+    };
+    assert_eq!(opaque(json!({"cnf": {"jkt": JKT}, "token_type": "DPoP"})), Ok(key));
+    assert_eq!(opaque(json!({"cnf": {"jkt": JKT}})), Ok(key));
+    for more in [
+        json!({"token_type": "DPoP"}),
+        json!({"cnf": {"jkt": JKT}, "token_type": "Bearer"}),
+        json!({"cnf": {"x5t#S256": JKT}, "token_type": "DPoP"}),
+        json!({"cnf": null}),
+    ] {
+        assert_eq!(opaque(more.clone()), Err(TokenRefusal::BindingUnknown), "{more}");
     }
 }
 

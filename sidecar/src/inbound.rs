@@ -5,6 +5,7 @@
 mod api;
 mod authenticate;
 mod body;
+mod connection;
 mod cors;
 mod forward;
 mod head;

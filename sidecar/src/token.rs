@@ -97,7 +97,8 @@ impl Verifier {
         Self(Arc::new(Inner { providers, introspector, verified, metrics }))
     }
 
-    /// The caller that a token stands for.
+    /// The caller that a token stands for, whoever sends it: whether the request proves what the token is bound to is asked
+    /// with each one ([`behalf_policy::claims::check_binding`]).
     ///
     /// # Errors
     /// Why the token is not taken, or that its issuer's keys or its issuer's word cannot be had.

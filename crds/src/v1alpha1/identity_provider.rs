@@ -5,8 +5,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod sender_constraint;
 mod tokens;
 
+pub use sender_constraint::*;
 pub use tokens::*;
 
 use super::bounds;
@@ -37,6 +39,9 @@ use super::{Duration, NamespaceAccess};
 #[x_kube(
     validation = Rule::new("(has(self.flavor) && self.flavor == 'SPIFFE') == (has(self.tokenProfile) && has(self.tokenProfile.trustDomain))")
         .message("flavor SPIFFE needs tokenProfile.trustDomain, and no other flavor takes it")
+        .field_path(".tokenProfile").reason(Reason::FieldValueInvalid),
+    validation = Rule::new("!(has(self.flavor) && self.flavor in ['Kubernetes', 'SPIFFE']) || !has(self.tokenProfile) || !has(self.tokenProfile.senderConstraint)")
+        .message("tokens of Kubernetes and SPIFFE are never bound; leave tokenProfile.senderConstraint out")
         .field_path(".tokenProfile").reason(Reason::FieldValueInvalid),
     validation = Rule::new("!(has(self.flavor) && self.flavor in ['Kubernetes', 'SPIFFE']) || (has(self.clientAuthentication) && has(self.clientAuthentication.allowed) && self.clientAuthentication.allowed == ['None'])")
         .message("nobody is a client of Kubernetes or SPIFFE; set clientAuthentication.allowed to [None]")
@@ -93,10 +98,10 @@ pub(super) const HTTPS_RULE: &str = r"self.matches('^https://([a-z0-9]([-a-z0-9]
 /// What [`HTTPS_RULE`] asks.
 pub(super) const HTTPS_MESSAGE: &str = "must be an https URL with a lower-case host and without user, query or fragment, such as https://idp.example.com/realms/corp";
 /// Certificates and nothing secret.
-pub(super) const CA_RULE: &str =
+pub(in crate::v1alpha1) const CA_RULE: &str =
     "self.contains('-----BEGIN CERTIFICATE-----') && !self.contains('PRIVATE KEY')";
 /// What [`CA_RULE`] asks.
-pub(super) const CA_MESSAGE: &str = "must hold certificates in PEM, and no private key";
+pub(in crate::v1alpha1) const CA_MESSAGE: &str = "must hold certificates in PEM, and no private key";
 
 /// Endpoints of the provider, by hand.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]

@@ -9,9 +9,10 @@ use super::document::{
     ServerDocument, ToolDownstream,
 };
 use super::rows::{prompts_of, resources_of, routes_of};
+use super::tokens::{MAX_PROOF_AGE, MIN_PROOF_AGE};
 use super::{
     Bundle, Callers, ClientAuthentication, Condition, Downstream, Flavor, IntrospectionRule, Loaded, Policy,
-    Provider, ScopeRule, Server, Tool,
+    Provider, ScopeRule, Server, TlsRules, Tool,
 };
 use crate::condition::{ConditionError, Expression};
 use crate::deny::DenyList;
@@ -233,6 +234,9 @@ fn check_rules(p: &Provider) -> Result<(), LoadError> {
     if (p.flavor == Flavor::Spiffe) != rules.trust_domain.is_some() {
         return Err(LoadError::Bounds("trustDomain"));
     }
+    if !(MIN_PROOF_AGE..=MAX_PROOF_AGE).contains(&rules.sender_constraint.max_age) {
+        return Err(LoadError::Bounds("senderConstraint.dpop.maxAge"));
+    }
     let introspection = &p.introspection;
     if let Some(endpoint) = &introspection.endpoint {
         https(endpoint)?;
@@ -304,11 +308,20 @@ fn server_of(s: ServerDocument, ceilings: &BTreeMap<EntryName, ScopeSet>) -> Res
         handle_grace: s.handle_grace,
         allowed_origins: s.allowed_origins,
         timeouts: s.timeouts.check()?,
+        tls: s.tls.map(|tls| tls_of(tls, &url)).transpose()?,
         tools,
         prompts: prompts_of(s.prompts)?,
         resources: resources_of(s.resources)?,
         routes: routes_of(s.routes, ceilings)?,
     })
+}
+
+/// TLS is for callers who come by https.
+fn tls_of(tls: TlsRules, url: &Url) -> Result<TlsRules, LoadError> {
+    if url.scheme() != "https" {
+        return Err(LoadError::Url(url.to_string()));
+    }
+    tls.check()
 }
 
 /// Every expression is read here, once.

@@ -25,6 +25,55 @@ pub struct TokenRules {
     /// The SPIFFE trust domain whose workloads are taken; only where the flavour is SPIFFE.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust_domain: Option<String>,
+    /// What its tokens must be bound to.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub sender_constraint: SenderConstraint,
+}
+
+/// Whether tokens have to be bound to their sender, and how proofs are judged (RFC 9449, RFC 8705).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SenderConstraint {
+    /// Which tokens are taken. One that is bound is never taken without proof.
+    pub mode: SenderConstraintMode,
+    /// How far the time of a DPoP proof may be off, either way, seconds; also how long a nonce is good.
+    pub max_age: u32,
+    /// Whether a DPoP proof has to carry a nonce of ours.
+    pub nonce: NonceRule,
+}
+
+impl Default for SenderConstraint {
+    fn default() -> Self {
+        Self { mode: SenderConstraintMode::default(), max_age: MAX_PROOF_AGE, nonce: NonceRule::default() }
+    }
+}
+
+/// Proofs further off than this are never taken, seconds.
+pub const MAX_PROOF_AGE: u32 = 300;
+/// No window for proofs is narrower than this, seconds.
+pub const MIN_PROOF_AGE: u32 = 10;
+
+/// Which tokens are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum SenderConstraintMode {
+    /// Bound ones and bearer tokens.
+    #[default]
+    Accepted,
+    /// Only those bound to a key or to a certificate.
+    Required,
+    /// Only those bound to a key (`cnf.jkt`).
+    #[serde(rename = "DPoPRequired")]
+    DpopRequired,
+}
+
+/// Whether a proof needs a nonce.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum NonceRule {
+    /// None is given out, and one that comes is not looked at.
+    #[default]
+    Never,
+    /// A proof without one of ours is not taken (RFC 9449 §9).
+    Required,
 }
 
 /// A claim that carries scopes.

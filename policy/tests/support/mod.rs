@@ -70,6 +70,7 @@ pub fn policy_document() -> PolicyDocument {
             handle_grace: 0,
             allowed_origins: BTreeSet::new(),
             timeouts: behalf_policy::bundle::Timeouts::default(),
+            tls: None,
             prompts: Vec::new(),
             resources: Vec::new(),
             routes: Vec::new(),
@@ -160,6 +161,7 @@ pub fn caller(subject: &str, in_groups: &[&str], presents: &[&str]) -> Caller {
         login: behalf_policy::claims::Login::default(),
         expires: NOW.plus(300),
         token_id: Some("j1".to_owned()),
+        binding: behalf_policy::claims::Binding::default(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use behalf_policy::bundle::{Policy, Stage};
-use behalf_policy::claims::Caller;
+use behalf_policy::claims::{Caller, Presented, Scheme, TokenRefusal, check_binding};
 use behalf_policy::decide::{decide_metered, decide_unknown_caller};
 use behalf_policy::decision::{Decision, Permit};
 use behalf_policy::envelope::{EnvelopeError, EnvelopeReason, Era, Limits, Message, Target, check_media};
@@ -19,6 +19,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::api::{Api, methods, upload};
 use super::authenticate::bearer;
 use super::body::{AnswerBody, OpenRequest, read};
+use super::connection::ClientCertificate;
 use super::forward::Outgoing;
 use super::head::{Route, media, mirrored, route};
 use super::respond::{Denial, REQUEST_ID, metadata, refuse};
@@ -28,7 +29,7 @@ use super::{Inbound, cors};
 use crate::bundle_source::{Active, Prepared};
 use crate::drain::Draining;
 use crate::handles::{CallName, OpenCall, OpenHandle};
-use crate::recording::{Recording, verb};
+use crate::recording::{NotRecorded, Recording, Unanswered, verb};
 use crate::token::TokenError;
 
 /// With which a client takes a request back (MCP basic/utilities/cancellation).
@@ -65,12 +66,18 @@ struct Terms<'a> {
 
 impl Inbound {
     /// Answers one request and leaves one record.
-    pub(super) async fn handle(&self, request: Request<Incoming>) -> Response<AnswerBody> {
+    ///
+    /// # Errors
+    /// It could not be recorded, and gets no answer.
+    pub(super) async fn handle(
+        &self,
+        request: Request<Incoming>,
+    ) -> Result<Response<AnswerBody>, Unanswered> {
         let started = tokio::time::Instant::now();
         let open = OpenRequest::new(&self.metrics);
         let active = self.bundles.current();
         let Ok(request_id) = request_id() else {
-            return refuse(&Denial::NotRecorded, None, None, "");
+            return Err(Unanswered);
         };
         let page = active.as_deref().and_then(Active::policy);
         let page = page.and_then(|(policy, _)| cors::page(request.headers(), &policy.server));
@@ -80,8 +87,10 @@ impl Inbound {
             recording.reason(refused.denial.reason());
             refuse(&refused.denial, active.as_deref(), refused.id.as_deref(), &request_id)
         });
-        if recording.finish(response.status()).await.is_err() {
-            response = refuse(&Denial::NotRecorded, None, None, &request_id);
+        match recording.finish(response.status()).await {
+            Ok(()) => {}
+            Err(NotRecorded::Told) => response = refuse(&Denial::NotRecorded, None, None, &request_id),
+            Err(NotRecorded::Unanswered(none)) => return Err(none),
         }
         if let Ok(id) = HeaderValue::from_str(&request_id) {
             response.headers_mut().insert(REQUEST_ID, id);
@@ -90,7 +99,7 @@ impl Inbound {
             cors::let_see(response.headers_mut(), page);
         }
         self.metrics.answered(started.elapsed().as_secs_f64());
-        response
+        Ok(response)
     }
 
     async fn serve(
@@ -252,12 +261,20 @@ impl Inbound {
 
     async fn authenticate(&self, active: &Active, policy: &Policy, parts: &Parts) -> Result<Proved, Denial> {
         let token = bearer(&parts.headers)?;
-        match self.verifier.caller(active, policy, token.expose_secret(), self.clock.now()).await {
-            Ok(caller) => Ok(Proved { caller, token }),
-            Err(TokenError::Refused(refusal)) => Err(Denial::Token(refusal)),
-            Err(TokenError::KeysUnavailable) => Err(Denial::KeysUnavailable),
-            Err(TokenError::NotAnswered) => Err(Denial::IntrospectionUnavailable),
-        }
+        let caller = match self.verifier.caller(active, policy, token.expose_secret(), self.clock.now()).await
+        {
+            Ok(caller) => caller,
+            Err(TokenError::Refused(refusal)) => return Err(Denial::Token(refusal)),
+            Err(TokenError::KeysUnavailable) => return Err(Denial::KeysUnavailable),
+            Err(TokenError::NotAnswered) => return Err(Denial::IntrospectionUnavailable),
+        };
+        let provider = policy.providers.get(&caller.provider);
+        let provider = provider.ok_or(Denial::Token(TokenRefusal::UnknownIssuer))?;
+        let certificate = parts.extensions.get::<ClientCertificate>().map(|proved| proved.0);
+        let presented = Presented { scheme: Scheme::Bearer, key: None, certificate };
+        // Not remembered with the token: it says nothing of who sends it this time.
+        check_binding(provider, &caller, &presented).map_err(Denial::Token)?;
+        Ok(Proved { caller, token })
     }
 
     /// A caller that takes its call back takes the handle back with it, whatever the server makes of it.

@@ -309,6 +309,7 @@ pub fn caller(subject: &str) -> Caller {
         login: behalf_policy::claims::Login::default(),
         expires: Timestamp(NOW + 300),
         token_id: Some(format!("{subject}-jti")),
+        binding: behalf_policy::claims::Binding::default(),
     }
 }
 

@@ -10,6 +10,8 @@ use crate::support::bundle::SERVER;
 use crate::support::issuer::now;
 use crate::support::{Alg, Call, Issuer, World};
 
+/// A thumbprint of a key (RFC 9449 §6.1).
+const JKT: &str = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I";
 const METADATA: &str =
     "resource_metadata=\"https://hr.example.com/.well-known/oauth-protected-resource/mcp\"";
 
@@ -211,7 +213,9 @@ fn refused_tokens(issuer: &Issuer, other: &Issuer) -> Vec<(&'static str, String,
         ("a8 ID token", es(&with(&good, |c| c["typ"] = "ID".into())), "NotAnAccessToken"),
         ("a8 nonce", es(&with(&good, |c| c["nonce"] = "n".into())), "NotAnAccessToken"),
         ("a8 refresh token", es(&with(&good, |c| c["typ"] = "Refresh".into())), "NotAnAccessToken"),
-        ("a24 bound token", es(&with(&good, |c| c["cnf"] = json!({"jkt": "x"}))), "BoundToken"),
+        ("a24 bound token", es(&with(&good, |c| c["cnf"] = json!({"jkt": JKT}))), "BoundToken"),
+        ("a27 bound token", es(&with(&good, |c| c["cnf"] = json!({"x5t#S256": JKT}))), "BoundToken"),
+        ("a24 no thumbprint", es(&with(&good, |c| c["cnf"] = json!({"jkt": "x"}))), "BindingUnknown"),
         // The rest.
         ("a9 no subject", es(&without(&good, "sub")), "BadClaim"),
         (

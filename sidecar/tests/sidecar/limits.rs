@@ -283,6 +283,7 @@ fn caller(subject: &str) -> Caller {
         login: Login::default(),
         expires: Timestamp(i64::MAX),
         token_id: None,
+        binding: behalf_policy::claims::Binding::default(),
     }
 }
 

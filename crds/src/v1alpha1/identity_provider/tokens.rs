@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{HTTPS_MESSAGE, HTTPS_RULE};
+use super::{HTTPS_MESSAGE, HTTPS_RULE, SenderConstraint};
 use crate::v1alpha1::{Duration, bounds};
 
 /// What a caller's token has to look like.
@@ -51,6 +51,11 @@ pub struct TokenProfile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "bounds::text::<bounds::TrustDomain>")]
     pub trust_domain: Option<String>,
+    /// Whether tokens have to be bound to whoever sends them (DPoP, mutual TLS). Absent: bound ones are taken when proved,
+    /// and bearer tokens too. Not with flavors Kubernetes and SPIFFE, whose tokens are never bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "SenderConstraint")]
+    pub sender_constraint: Option<SenderConstraint>,
 }
 
 /// A claim that carries scopes.
@@ -120,6 +125,7 @@ impl Default for TokenProfile {
             attributes: Vec::new(),
             allowed_audiences: Vec::new(),
             trust_domain: None,
+            sender_constraint: None,
         }
     }
 }

@@ -2,8 +2,13 @@
 
 use behalf_crds::v1alpha1::{self as crds, ClientAuthenticationType, IdentityProviderSpec};
 use behalf_policy::bundle::load::MAX_INTROSPECTION_AGE;
-use behalf_policy::bundle::tokens::{ClaimRule, RequiredClaim, ScopeClaim, ScopeForm};
-use behalf_policy::bundle::{Introspection, IntrospectionResponse, IntrospectionRule, TokenRules};
+use behalf_policy::bundle::tokens::{
+    ClaimRule, MAX_PROOF_AGE, MIN_PROOF_AGE, RequiredClaim, ScopeClaim, ScopeForm,
+};
+use behalf_policy::bundle::{
+    Introspection, IntrospectionResponse, IntrospectionRule, NonceRule, SenderConstraint,
+    SenderConstraintMode, TokenRules,
+};
 
 use super::{Problem, seconds};
 use crate::catalog::invalid;
@@ -28,6 +33,12 @@ pub(super) fn rules(spec: &IdentityProviderSpec) -> Result<TokenRules, Problem> 
             spec.flavor
         )));
     }
+    if platform && profile.sender_constraint.is_some() {
+        return Err(invalid(format!(
+            "Tokens of flavor {:?} are never bound. Remove spec.tokenProfile.senderConstraint.",
+            spec.flavor
+        )));
+    }
     let scopes = profile.scope_claims.iter().map(|scopes| {
         let form = match scopes.form {
             crds::ScopeForm::SpaceDelimited => ScopeForm::SpaceDelimited,
@@ -41,6 +52,30 @@ pub(super) fn rules(spec: &IdentityProviderSpec) -> Result<TokenRules, Problem> 
         attributes: profile.attributes.iter().map(|one| (one.name.clone(), one.claim.clone())).collect(),
         required_claims: profile.required_claims.iter().map(required).collect::<Result<_, _>>()?,
         trust_domain: profile.trust_domain.clone(),
+        sender_constraint: profile
+            .sender_constraint
+            .as_ref()
+            .map_or(Ok(SenderConstraint::default()), constraint)?,
+    })
+}
+
+fn constraint(constraint: &crds::SenderConstraint) -> Result<SenderConstraint, Problem> {
+    let field = "spec.tokenProfile.senderConstraint.dpop.maxAge";
+    let max_age = seconds(field, constraint.dpop.max_age, MAX_PROOF_AGE)?;
+    if max_age < MIN_PROOF_AGE {
+        return Err(invalid(format!("{field} is {max_age}s. Set it to {MIN_PROOF_AGE}s or more.")));
+    }
+    Ok(SenderConstraint {
+        mode: match constraint.mode {
+            crds::SenderConstraintMode::Accepted => SenderConstraintMode::Accepted,
+            crds::SenderConstraintMode::Required => SenderConstraintMode::Required,
+            crds::SenderConstraintMode::DpopRequired => SenderConstraintMode::DpopRequired,
+        },
+        max_age,
+        nonce: match constraint.dpop.nonce {
+            crds::DpopNonce::Never => NonceRule::Never,
+            crds::DpopNonce::Required => NonceRule::Required,
+        },
     })
 }
 

@@ -4,7 +4,10 @@ use behalf_crds::v1alpha1::{AcceptedReason, ResolvedRefsReason};
 use behalf_plan::Gathered;
 use behalf_policy::bundle::document::{ClientAuthentication, ProviderDocument};
 use behalf_policy::bundle::tokens::{ClaimRule, ScopeForm};
-use behalf_policy::bundle::{Flavor, Introspection, IntrospectionResponse, IntrospectionRule, Serve};
+use behalf_policy::bundle::{
+    Flavor, Introspection, IntrospectionResponse, IntrospectionRule, NonceRule, SenderConstraint,
+    SenderConstraintMode, Serve,
+};
 use serde_json::{Value, json};
 
 use crate::fixtures::*;
@@ -86,6 +89,27 @@ fn a21_introspection_is_compiled() {
 }
 
 #[test]
+fn a23_what_tokens_must_be_bound_to_is_compiled() {
+    let compiled = |constraint: Value| {
+        let row = json!({"tokenProfile": {"senderConstraint": constraint}});
+        compiled(row, json!({})).tokens.sender_constraint
+    };
+    assert_eq!(compiled(json!({})), SenderConstraint::default());
+    assert_eq!(
+        compiled(json!({"mode": "DPoPRequired", "dpop": {"maxAge": "10s", "nonce": "Required"}})),
+        SenderConstraint {
+            mode: SenderConstraintMode::DpopRequired,
+            max_age: 10,
+            nonce: NonceRule::Required
+        }
+    );
+    assert_eq!(compiled(json!({"mode": "Required"})).mode, SenderConstraintMode::Required);
+    // What older sidecars do not know is not written for those who do not ask for it.
+    let plain = serde_json::to_value(self::compiled(json!({}), json!({}))).unwrap();
+    assert_eq!(plain["tokens"].get("senderConstraint"), None);
+}
+
+#[test]
 fn rows_that_contradict_themselves_are_not_accepted() {
     for row in [
         json!({"flavor": "SPIFFE", "clientAuthentication": {"allowed": ["None"]}}),
@@ -100,6 +124,9 @@ fn rows_that_contradict_themselves_are_not_accepted() {
         json!({"tokenProfile": {"requiredClaims": [{"claim": "/tid", "equals": "a", "contains": "b"}]}}),
         json!({"tokenProfile": {"requiredClaims": [{"claim": "tid", "equals": "a"}]}}),
         json!({"tokenProfile": {"scopeClaims": [{"claim": "scp", "form": "Array"}]}}),
+        json!({"tokenProfile": {"senderConstraint": {"dpop": {"maxAge": "9s"}}}}),
+        json!({"tokenProfile": {"senderConstraint": {"dpop": {"maxAge": "301s"}}}}),
+        json!({"flavor": "Kubernetes", "clientAuthentication": {"allowed": ["None"]}, "tokenProfile": {"senderConstraint": {}}}),
     ] {
         let desired = plan(&with(row.clone(), json!({})));
         assert_eq!(desired.resolved_refs.reason, ResolvedRefsReason::IdentityProviderNotAccepted, "{row}");

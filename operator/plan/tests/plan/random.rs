@@ -174,6 +174,7 @@ prop_compose! {
             login: behalf_policy::claims::Login::default(),
             expires: Timestamp(expires * 1000),
             token_id: None,
+            binding: behalf_policy::claims::Binding::default(),
         }
     }
 }
