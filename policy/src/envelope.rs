@@ -11,6 +11,7 @@ pub(crate) mod json;
 mod media;
 mod message;
 mod names;
+mod params;
 mod target;
 
 pub use error::{EnvelopeError, EnvelopeReason};
@@ -20,4 +21,5 @@ pub use media::{MediaView, check_media};
 pub(crate) use message::read_id;
 pub use message::{Era, Kind, Message, SUPPORTED_VERSIONS};
 pub(crate) use names::{PROTOTYPE, folded};
+pub use params::{AnnotationError, MirroredParams, PARAM_PREFIX};
 pub use target::{CompletionRef, ListKind, Target};

@@ -10,7 +10,7 @@ mod sse;
 pub use sse::SseFilter;
 
 use crate::envelope::json::{self, Duplicates, JsonError, Limits, Node};
-use crate::envelope::{Era, ListKind};
+use crate::envelope::{AnnotationError, Era, ListKind, MirroredParams};
 
 /// Why an answer could not be filtered. Holds nothing of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -51,6 +51,21 @@ impl From<JsonError> for ListingError {
     }
 }
 
+/// Who looks at every entry of a list as it passes.
+pub trait Onlooker {
+    /// Whether the entry of this name stays in.
+    fn keeps(&self, kind: ListKind, name: &str) -> bool;
+
+    /// What the list says of the arguments that a tool wants mirrored, whether the tool stays in or not.
+    fn mirrors(&self, _tool: &str, _params: Result<MirroredParams, AnnotationError>) {}
+}
+
+impl<F: Fn(ListKind, &str) -> bool + ?Sized> Onlooker for F {
+    fn keeps(&self, kind: ListKind, name: &str) -> bool {
+        self(kind, name)
+    }
+}
+
 /// Every list there is.
 const KINDS: [ListKind; 4] =
     [ListKind::Tools, ListKind::Prompts, ListKind::Resources, ListKind::ResourceTemplates];
@@ -68,14 +83,14 @@ fn names(kind: ListKind) -> (&'static str, &'static str) {
 /// Filters an `application/json` answer to the list of this kind; an error answer passes unchanged. A list of another
 /// kind in the same result is filtered as well.
 ///
-/// An entry without the string that names it, or with a duplicate member, is taken out whatever `keep` says.
+/// An entry without the string that names it, or with a duplicate member, is taken out whatever the onlooker says.
 ///
 /// # Errors
 /// When the answer cannot be read as one response; then none of it may be passed on.
 pub fn filter_list(
     body: &[u8],
     kind: ListKind,
-    keep: &dyn Fn(ListKind, &str) -> bool,
+    onlooker: &dyn Onlooker,
     era: Era,
     limits: &Limits,
 ) -> Result<Vec<u8>, ListingError> {
@@ -86,7 +101,7 @@ pub fn filter_list(
     match (root.get("result"), root.get("error"), root.get("method")) {
         (Some(result), None, None) => {
             let text = std::str::from_utf8(body).map_err(|_| ListingError::NotJson)?;
-            Ok(filtered(text, result, Some(kind), keep, era, limits)?.into_bytes())
+            Ok(filtered(text, result, Some(kind), onlooker, era, limits)?.into_bytes())
         }
         (None, Some(_), None) => Ok(body.to_vec()),
         _ => Err(ListingError::Shape),
@@ -98,7 +113,7 @@ fn filtered(
     text: &str,
     result: &Node<'_>,
     asked: Option<ListKind>,
-    keep: &dyn Fn(ListKind, &str) -> bool,
+    onlooker: &dyn Onlooker,
     era: Era,
     limits: &Limits,
 ) -> Result<String, ListingError> {
@@ -108,7 +123,7 @@ fn filtered(
         let (member, key) = names(kind);
         match result.get(member) {
             Some(list) if list.is_array() => {
-                let array = filtered_array(list, key, &|name| keep(kind, name), limits)?;
+                let array = filtered_array(list, kind, key, onlooker, limits)?;
                 edits.push(Edit::replace(list, array));
             }
             Some(_) => return Err(ListingError::Shape),
@@ -132,8 +147,9 @@ fn filtered(
 
 fn filtered_array(
     list: &Node<'_>,
+    kind: ListKind,
     key: &str,
-    keep: &dyn Fn(&str) -> bool,
+    onlooker: &dyn Onlooker,
     limits: &Limits,
 ) -> Result<String, ListingError> {
     let mut dropped = false;
@@ -141,7 +157,14 @@ fn filtered_array(
     list.elements(&mut |raw| {
         let entry = json::read(raw.as_bytes(), limits, Duplicates::Refused).ok();
         let name = entry.as_ref().and_then(|e| e.get(key)).and_then(Node::as_str);
-        if name.is_some_and(keep) {
+        if let (ListKind::Tools, Some(entry), Some(name)) = (kind, &entry, name) {
+            let schema = entry.get("inputSchema");
+            onlooker.mirrors(
+                name,
+                schema.map_or_else(|| Ok(MirroredParams::default()), MirroredParams::of_schema),
+            );
+        }
+        if name.is_some_and(|name| onlooker.keeps(kind, name)) {
             kept.push(raw);
         } else {
             dropped = true;

@@ -16,6 +16,8 @@ mod look_alikes;
 mod media;
 #[path = "envelope/message.rs"]
 mod message;
+#[path = "envelope/params.rs"]
+mod params;
 
 /// Reads a body without any mirrored header: the session era.
 fn legacy(body: &str) -> Result<Message, EnvelopeError> {

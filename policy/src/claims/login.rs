@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::{TokenRefusal, read};
+use super::{TokenRefusal, issued_at, read};
 use crate::bundle::Provider;
 use crate::ids::Timestamp;
 
@@ -16,6 +16,8 @@ const MAX_TEXT: usize = 256;
 pub struct Login {
     /// `auth_time`: when the person last proved who they are (OpenID Connect Core §2).
     pub at: Option<Timestamp>,
+    /// `iat`: when the token was made, which tells whether it can be the answer to a challenge.
+    pub issued: Option<Timestamp>,
     /// `acr`: the class of that proof (RFC 9470 §2).
     pub acr: Option<String>,
     /// Further claims that the provider's configuration names, for conditions on arguments.
@@ -37,6 +39,7 @@ pub(super) fn login(provider: &Provider, claims: &Map<String, Value>) -> Result<
     }
     Ok(Login {
         at: read::numeric_date(claims, "auth_time")?.map(Timestamp),
+        issued: issued_at(claims)?,
         acr: read::string(claims, "acr")?.map(short).transpose()?,
         attributes,
     })

@@ -98,15 +98,20 @@ fn agree(header: Option<&str>, body: Option<&str>, required: bool) -> Result<(),
     }
 }
 
-/// Undoes the base64 form, whose markers count only when they are exactly these.
+/// A name in its own form; one with control characters is none.
 fn decode(value: &str) -> Result<Cow<'_, str>, EnvelopeReason> {
+    let text = sentinel(value)?;
+    if text.chars().any(char::is_control) {
+        return Err(EnvelopeReason::HeaderMalformed);
+    }
+    Ok(text)
+}
+
+/// Undoes the base64 form, whose markers count only when they are exactly these.
+pub(super) fn sentinel(value: &str) -> Result<Cow<'_, str>, EnvelopeReason> {
     let Some(encoded) = value.strip_prefix("=?base64?").and_then(|v| v.strip_suffix("?=")) else {
         return Ok(Cow::Borrowed(value));
     };
     let bytes = STANDARD.decode(encoded).map_err(|_| EnvelopeReason::HeaderMalformed)?;
-    let text = String::from_utf8(bytes).map_err(|_| EnvelopeReason::HeaderMalformed)?;
-    if text.chars().any(char::is_control) {
-        return Err(EnvelopeReason::HeaderMalformed);
-    }
-    Ok(Cow::Owned(text))
+    String::from_utf8(bytes).map(Cow::Owned).map_err(|_| EnvelopeReason::HeaderMalformed)
 }

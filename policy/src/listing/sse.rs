@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{KINDS, ListingError, filtered, names};
+use super::{KINDS, ListingError, Onlooker, filtered, names};
 use crate::envelope::json::{self, Duplicates, JsonError, Limits, Value};
 use crate::envelope::{Era, ListKind, read_id};
 
@@ -12,7 +12,7 @@ use crate::envelope::{Era, ListKind, read_id};
 /// messages and every line ending pass as they came, and no later than their event is complete.
 /// What was fed and how it was cut makes no difference to what comes out.
 pub struct SseFilter<K> {
-    keep: K,
+    onlooker: K,
     /// The list that was asked for under `id`; none on a stream that replays answers to anything.
     asked: Option<(ListKind, String)>,
     era: Era,
@@ -53,13 +53,13 @@ const BOM: &[u8] = b"\xef\xbb\xbf";
 /// What a held line counts beyond its text, so that many short ones do not cost more than they count.
 const LINE_COST: usize = 32;
 
-impl<K: Fn(ListKind, &str) -> bool> SseFilter<K> {
+impl<K: Onlooker> SseFilter<K> {
     /// A filter for the stream that answers the request of this list with this `id` (JSON text, as
     /// [`crate::envelope::Message::id_text`] gives it), or that replays answers to earlier requests.
     /// `limits.bytes` bounds one event, in which every line counts for some bytes more than it has.
-    pub fn new(asked: Option<(ListKind, &str)>, era: Era, limits: Limits, keep: K) -> Self {
+    pub fn new(asked: Option<(ListKind, &str)>, era: Era, limits: Limits, onlooker: K) -> Self {
         Self {
-            keep,
+            onlooker,
             asked: asked.map(|(kind, id)| (kind, id.to_owned())),
             era,
             limits,
@@ -233,7 +233,7 @@ impl<K: Fn(ListKind, &str) -> bool> SseFilter<K> {
         }
         let text = std::str::from_utf8(data).map_err(|_| ListingError::NotJson)?;
         let asked = mine.map(|(kind, _)| *kind);
-        let mut anew = filtered(text, result, asked, &self.keep, self.era, &self.limits)?;
+        let mut anew = filtered(text, result, asked, &self.onlooker, self.era, &self.limits)?;
         // No string holds a bare line break, so that these stood between tokens.
         anew.retain(|c| !matches!(c, '\n' | '\r'));
         Ok(Some(anew))
