@@ -3,7 +3,8 @@
 //! Records go through a bounded queue to a thread of their own. When the reader of the lines is slow the queue fills and
 //! requests wait; while a file cannot be written no request is served, because it could not be recorded, until it can be
 //! written again; when standard output breaks, none is served any more. In strict mode a request goes on only when its
-//! intent is durable, and an answer only when its record is.
+//! intent is durable, and an answer only when its record is: refusals for a full disk are recorded in a reserve of the file,
+//! and without room there either nobody gets an answer.
 
 mod chain;
 mod file;
@@ -168,8 +169,15 @@ impl Audit {
         let (mut file, mut found) = (None, Found::default());
         if let Some(path) = &options.file {
             let strict = options.mode == Mode::Strict;
-            let opened = FileSink::open(path, options.file_bytes, options.files, strict)
+            let opened = FileSink::open(path, options, strict)
                 .map_err(|source| AuditError::File { path: path.clone(), source })?;
+            if !opened.0.holds() {
+                tracing::warn!(
+                    path = %path.display(),
+                    "the file system cannot hold blocks for records (fallocate): while the disk is full, nothing is recorded, \
+                     and in strict mode nobody gets an answer"
+                );
+            }
             (file, found) = (Some(opened.0), opened.1);
         } else if !options.stdout {
             return Err(AuditError::NoSink);
@@ -191,6 +199,7 @@ impl Audit {
             kept: VecDeque::new(),
             unrecorded: 0,
             retry: None,
+            spent: false,
         };
         let last = spawn(writer)?;
         let audit = Self(Arc::new(Inner {

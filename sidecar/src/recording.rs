@@ -13,8 +13,24 @@ use crate::handles::OpenCall;
 
 /// Status of a request whose peer left before there was an answer; nobody sees it.
 const PEER_LEFT: u16 = 499;
-/// Reason of an answer that was withheld because it could not be recorded.
+/// Status of a request that got no answer, because its record could not be written; nobody sees it.
+const UNANSWERED: u16 = 444;
+/// Reason of what was refused or withheld because it could not be recorded.
 const UNAVAILABLE: &str = "RecordsUnavailable";
+
+/// What becomes of a peer whose request could not be recorded.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum NotRecorded {
+    /// It is told so; of relaxed mode.
+    Told,
+    /// It gets no answer; of strict mode.
+    Unanswered(Unanswered),
+}
+
+/// Nobody gets an answer without a record: the connection (of HTTP/2: the stream) ends without one.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("a request gets no answer, because it cannot be recorded")]
+pub(crate) struct Unanswered;
 
 /// Fills a record as the request is judged. Dropped before [`Recording::finish`], it records that the peer
 /// left.
@@ -168,11 +184,15 @@ impl Recording {
     }
 
     /// Hands the record over; the answer may go out afterwards. In strict mode it is written then; one that cannot be
-    /// says that its peer got [`StatusCode::SERVICE_UNAVAILABLE`] instead, and is written when there is room.
-    pub(crate) async fn finish(mut self, status: StatusCode) -> Result<(), AuditError> {
+    /// says that its peer got no answer, and is written when there is room.
+    pub(crate) async fn finish(mut self, status: StatusCode) -> Result<(), NotRecorded> {
         let audit = self.audit.clone();
         // Until there is a place in the queue the record stays here, where a drop still records it.
-        let slot = audit.reserve().await?;
+        let slot = match audit.reserve().await {
+            Ok(slot) => slot,
+            Err(_) if audit.is_strict() => return Err(NotRecorded::Unanswered(Unanswered)),
+            Err(_) => return Err(NotRecorded::Told),
+        };
         let Some(mut record) = self.record.take() else { return Ok(()) };
         record.status = status.as_u16();
         if !audit.is_strict() {
@@ -184,11 +204,11 @@ impl Recording {
             Ok(true) => Ok(()),
             Ok(false) => {
                 record.reason = Some(UNAVAILABLE);
-                record.status = StatusCode::SERVICE_UNAVAILABLE.as_u16();
+                record.status = UNANSWERED;
                 audit.record_late(record, self.request);
-                Err(AuditError::Unavailable)
+                Err(NotRecorded::Unanswered(Unanswered))
             }
-            Err(_) => Err(AuditError::Broken),
+            Err(_) => Err(NotRecorded::Unanswered(Unanswered)),
         }
     }
 }

@@ -34,6 +34,13 @@ pub struct Options {
     /// How many renamed files are kept
     #[arg(long = "record-files", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=999))]
     pub files: u16,
+    /// Bytes held behind the end of the file for decisions that are made while the disk is full
+    #[arg(
+        long = "record-reserve-bytes",
+        default_value_t = 4 * MIB,
+        value_parser = clap::value_parser!(u64).range(64 * 1024..=1024 * MIB),
+    )]
+    pub reserve_bytes: u64,
     /// Where records are sent as OTLP logs (OTLP/HTTP, JSON): an https URL, such as `https://collector:4318/v1/logs`
     #[arg(long = "record-otlp-url")]
     pub otlp_url: Option<String>,
@@ -50,6 +57,7 @@ impl Default for Options {
             file: None,
             file_bytes: 64 * MIB,
             files: 4,
+            reserve_bytes: 4 * MIB,
             otlp_url: None,
             otlp_ca_file: None,
         }

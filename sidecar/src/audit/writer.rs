@@ -1,7 +1,8 @@
 //! The thread that writes records: batch by batch, whole or not at all.
 //!
-//! While the file cannot be written, nothing waits for it: intents are refused, records that somebody waits for are given
-//! back, and the others are kept for later as far as there is room; those for which there is none are counted.
+//! While the disk is full, nothing waits for it: intents are refused, and decisions are written into the reserve of the file.
+//! When that is used up or cannot be written either, records that somebody waits for are given back, and the others are kept
+//! for later as far as there is room; those for which there is none are counted.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -14,8 +15,8 @@ use behalf_policy::record::{Kind, Record};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::chain::Chain;
-use super::file::FileSink;
+use super::chain::{Chain, Written};
+use super::file::{FileSink, Room};
 use super::otlp::Exported;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -75,7 +76,10 @@ pub(super) struct Writer {
     pub(super) metrics: Arc<Metrics>,
     pub(super) kept: VecDeque<Item>,
     pub(super) unrecorded: u64,
+    /// When ordinary room is looked for again; none while there is some.
     pub(super) retry: Option<Instant>,
+    /// Nor is there room in the reserve.
+    pub(super) spent: bool,
 }
 
 impl Writer {
@@ -84,14 +88,14 @@ impl Writer {
     /// # Errors
     /// Standard output is gone: what it got cannot be taken back, so nothing can be tried again.
     pub(super) async fn run(mut self) -> io::Result<()> {
-        self.write(Vec::new(), false)?;
+        self.write(Vec::new(), false, true)?;
         let mut waiting = Vec::new();
         loop {
             let first = match self.retry {
                 None => self.queue.recv().await,
                 Some(at) => {
                     let Ok(first) = tokio::time::timeout_at(at, self.queue.recv()).await else {
-                        self.write(Vec::new(), false)?;
+                        self.write(Vec::new(), false, true)?;
                         continue;
                     };
                     first
@@ -114,11 +118,7 @@ impl Writer {
                 }
             }
             let due = self.retry.is_none_or(|at| at <= Instant::now());
-            if due || end || !waiting.is_empty() {
-                self.write(items, end)?;
-            } else {
-                self.put_off(items);
-            }
+            self.write(items, end, due || end || !waiting.is_empty())?;
             if end {
                 break;
             }
@@ -128,7 +128,7 @@ impl Writer {
             }
         }
         if self.retry.is_some() {
-            self.write(Vec::new(), false)?;
+            self.write(Vec::new(), false, true)?;
         }
         let lost = self.unrecorded.saturating_add(u64::try_from(self.kept.len()).unwrap_or(u64::MAX));
         if lost > 0 {
@@ -145,15 +145,73 @@ impl Writer {
         synced
     }
 
-    /// Writes what was kept and what is new, all or nothing.
-    fn write(&mut self, items: Vec<Item>, end: bool) -> io::Result<()> {
+    /// Writes what was kept and what is new. `due`: ordinary room is looked for.
+    fn write(&mut self, items: Vec<Item>, end: bool, due: bool) -> io::Result<()> {
         let kept = std::mem::take(&mut self.kept);
-        let held = kept.len();
+        let mut held = kept.len();
         let mut all: Vec<Item> = kept.into_iter().chain(items).collect();
-        if all.is_empty() && self.unrecorded == 0 && !end && !self.chain.is_new() {
-            self.recovered();
-            return Ok(());
+        if due {
+            let Some(error) = self.put(&mut all, held, end, Room::Ordinary)? else {
+                self.recovered();
+                return Ok(());
+            };
+            self.failed(&error);
+            self.spent = false;
         }
+        // What is about to leave needs ordinary room. The others only say what was decided.
+        let (intents, mut rest): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|item| item.record.kind == Some(Kind::Intent));
+        self.put_off(intents);
+        if !self.spent && (end || self.unrecorded > 0 || !rest.is_empty() || self.chain.is_new()) {
+            // None of those that were kept was an intent.
+            held = held.min(rest.len());
+            self.spent = self.put(&mut rest, held, end, Room::Reserve)?.is_some();
+        }
+        if let Some(file) = &self.sinks.file {
+            self.metrics.records.reserve(file.left());
+        }
+        let new = rest.split_off(held.min(rest.len()));
+        self.kept = rest.into();
+        self.put_off(new);
+        Ok(())
+    }
+
+    /// Writes all of them or none; gives why not. Those that are written are taken out.
+    fn put(
+        &mut self,
+        all: &mut Vec<Item>,
+        held: usize,
+        end: bool,
+        room: Room,
+    ) -> io::Result<Option<io::Error>> {
+        let (bytes, written, lines) = self.draft(all, held, end)?;
+        if let Some(file) = &mut self.sinks.file
+            && let Err(error) = file.append(&bytes, room)
+        {
+            return Ok(Some(error));
+        }
+        if let Some(stdout) = &mut self.sinks.stdout
+            && !bytes.is_empty()
+        {
+            stdout.write_all(&bytes)?;
+            stdout.flush()?;
+        }
+        self.chain.commit(written);
+        *self.told.head.lock().unwrap_or_else(PoisonError::into_inner) = self.chain.head();
+        self.unrecorded = 0;
+        for (item, line) in all.drain(..).zip(lines) {
+            self.wrote(item, line);
+        }
+        Ok(None)
+    }
+
+    /// The lines of what was kept, of what is only counted, and of what is new.
+    fn draft(
+        &self,
+        all: &mut [Item],
+        held: usize,
+        end: bool,
+    ) -> io::Result<(Vec<u8>, Written, Vec<Vec<u8>>)> {
         let time = self.clock.rfc3339();
         let mut draft = self.chain.draft(&time)?;
         let mut lines = Vec::with_capacity(all.len());
@@ -163,34 +221,14 @@ impl Writer {
             }
             lines.push(draft.record(&mut item.record, item.request)?);
         }
-        if self.unrecorded > 0 && all.len() == held {
+        if self.unrecorded > 0 && lines.len() == held {
             draft.mark(Kind::Unrecorded, &time, Some(self.unrecorded))?;
         }
         if end {
             draft.mark(Kind::End, &time, None)?;
         }
         let (bytes, written) = draft.finish();
-        if let Some(file) = &mut self.sinks.file
-            && let Err(error) = file.append(&bytes)
-        {
-            self.failed(&error);
-            let new = all.split_off(held);
-            self.kept = all.into();
-            self.put_off(new);
-            return Ok(());
-        }
-        if let Some(stdout) = &mut self.sinks.stdout {
-            stdout.write_all(&bytes)?;
-            stdout.flush()?;
-        }
-        self.chain.commit(written);
-        *self.told.head.lock().unwrap_or_else(PoisonError::into_inner) = self.chain.head();
-        self.unrecorded = 0;
-        self.recovered();
-        for (item, line) in all.into_iter().zip(lines) {
-            self.wrote(item, line);
-        }
-        Ok(())
+        Ok((bytes, written, lines))
     }
 
     fn wrote(&self, item: Item, line: Vec<u8>) {
@@ -212,7 +250,11 @@ impl Writer {
     fn put_off(&mut self, items: Vec<Item>) {
         for mut item in items {
             let given_back = item.done.take().is_some_and(|done| done.send(false).is_ok());
-            if given_back || item.record.kind == Some(Kind::Intent) {
+            if item.record.kind == Some(Kind::Intent) {
+                continue;
+            }
+            if given_back {
+                self.metrics.records.unanswered();
                 continue;
             }
             if self.kept.len() < KEPT {
@@ -237,6 +279,8 @@ impl Writer {
         if self.told.failing.swap(false, Ordering::SeqCst) {
             tracing::info!("decision records can be written again");
         }
+        self.spent = false;
         self.metrics.records.failing(false);
+        self.metrics.records.reserve(self.sinks.file.as_ref().map_or(0, FileSink::left));
     }
 }

@@ -1,6 +1,5 @@
 //! The socket of the inbound side: HTTP/1.1 and HTTP/2, bounded in every direction.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,10 +80,10 @@ async fn serve_connection(
         let inbound = Arc::clone(&calls);
         let proof = prover.answer(&request, peer);
         async move {
-            Ok::<_, Infallible>(match proof {
-                Some((status, proof)) => plain(status, proof),
+            match proof {
+                Some((status, proof)) => Ok(plain(status, proof)),
                 None => inbound.handle(request).await,
-            })
+            }
         }
     });
     let stream = Requests::or_http2(stream);

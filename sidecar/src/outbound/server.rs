@@ -1,6 +1,5 @@
 //! The egress listener: HTTP/1.1 on loopback, with limits.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use super::request::MAX_HEAD;
 use super::{Outbound, request_id};
 use crate::framed::Requests;
 use crate::provider::http::{BoxError, OutgoingBody};
-use crate::recording::{Recording, verb};
+use crate::recording::{NotRecorded, Recording, Unanswered, verb};
 
 /// So many connections are open at once.
 const MAX_CONNECTIONS: usize = 1024;
@@ -55,7 +54,7 @@ async fn connection(stream: TcpStream, outbound: Arc<Outbound>) {
     let _ = stream.set_nodelay(true);
     let service = service_fn(|request| {
         let outbound = Arc::clone(&outbound);
-        async move { Ok::<_, Infallible>(answer(outbound, request).await) }
+        async move { answer(outbound, request).await }
     });
     let stream = Requests::new(stream);
     let why = stream.why();
@@ -82,7 +81,10 @@ async fn connection(stream: TcpStream, outbound: Arc<Outbound>) {
     }
 }
 
-async fn answer(outbound: Arc<Outbound>, request: Request<Incoming>) -> Response<OutgoingBody> {
+async fn answer(
+    outbound: Arc<Outbound>,
+    request: Request<Incoming>,
+) -> Result<Response<OutgoingBody>, Unanswered> {
     // Whatever follows a chunked body on this connection is not trusted to be a request of its own.
     let mut last = request.headers().contains_key(TRANSFER_ENCODING);
     let mut recording = Recording::outbound(&outbound.audit, &request_id());
@@ -101,13 +103,15 @@ async fn answer(outbound: Arc<Outbound>, request: Request<Incoming>) -> Response
             whole(refusal)
         }
     };
-    if recording.finish(response.status()).await.is_err() {
-        response = whole(Refusal::NotRecorded);
+    match recording.finish(response.status()).await {
+        Ok(()) => {}
+        Err(NotRecorded::Told) => response = whole(Refusal::NotRecorded),
+        Err(NotRecorded::Unanswered(none)) => return Err(none),
     }
     if last {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    response
+    Ok(response)
 }
 
 fn whole(refusal: Refusal) -> Response<OutgoingBody> {

@@ -1,4 +1,4 @@
-//! No request without its record: mixed requests against a real sidecar in strict mode, whose process is killed and whose
+//! No answer without its record: mixed requests against a real sidecar in strict mode, whose process is killed and whose
 //! disk is filled in between, counted by joining what clients, the server and the records say.
 //!
 //! Needs root, for a disk of its own. `BEHALF_RECORDS_CALLS` says how many requests are made.
@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -26,6 +26,7 @@ use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
 use crate::support::bundle::{IDENTITY, NAMESPACE, Operator, SERVER, document};
+use crate::support::disk::Disk;
 use crate::support::world::directory;
 use crate::support::{Alg, Issuer, eventually, issuer};
 
@@ -35,54 +36,15 @@ const CALLS: usize = 5_000;
 const AT_ONCE: usize = 16;
 /// Requests between two disturbances.
 const BETWEEN: usize = 500;
-/// The disk while it is not full.
-const DISK: &str = "size=1g,mode=0700";
-
-/// A disk that can be made as small as what is on it.
-struct Disk(PathBuf);
-
-impl Disk {
-    fn new(at: PathBuf) -> Self {
-        std::fs::create_dir_all(&at).unwrap();
-        mount(&["-t", "tmpfs", "-o", DISK, "records"], &at).expect("a disk of its own (root is needed)");
-        Self(at)
-    }
-
-    fn fill(&self) {
-        // What is written meanwhile makes it too small; then it is tried again.
-        for _ in 0..1000 {
-            let room = rustix::fs::statvfs(&self.0).unwrap();
-            let used = (room.f_blocks - room.f_bfree) * room.f_frsize;
-            if mount(&["-o", &format!("remount,size={used}")], &self.0).is_ok() {
-                return;
-            }
-        }
-        panic!("the disk could not be filled");
-    }
-
-    fn free(&self) {
-        mount(&["-o", &format!("remount,{DISK}")], &self.0).unwrap();
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
-fn mount(arguments: &[&str], at: &Path) -> Result<(), String> {
-    let output = std::process::Command::new("mount").args(arguments).arg(at).output().unwrap();
-    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
-}
-
+/// Small, so that it is used up now and then.
+const RESERVE: u64 = 64 * 1024;
 /// What a client knows of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Seen {
     /// This status, and the request id that came with it.
     Answer(u16, String),
-    /// It was told that the request could not be recorded.
-    NotRecorded,
+    /// The same, and that the disk of the records is full.
+    Full(String),
     /// The connection ended without an answer.
     Nothing,
 }
@@ -95,8 +57,8 @@ struct Run {
     seen: Mutex<BTreeMap<usize, Seen>>,
     next: AtomicUsize,
     calls: usize,
-    /// Answers, and among them those that told that nothing could be recorded.
-    answered: AtomicUsize,
+    /// Requests that ended, and among them those that were refused because the disk is full.
+    ended: AtomicUsize,
     refused: AtomicUsize,
     tokens: [String; 2],
 }
@@ -159,23 +121,28 @@ impl Run {
                         tokio::time::sleep(Duration::from_millis(5)).await;
                         continue;
                     }
-                    Err(_) => break Seen::Nothing,
+                    Err(_) => {
+                        // As a client does that comes back later.
+                        tokio::time::sleep(Duration::from_millis(2)).await;
+                        break Seen::Nothing;
+                    }
                 };
                 let status = answer.status().as_u16();
                 let id = answer.headers().get("behalf-request-id").map(|id| id.to_str().unwrap().to_owned());
                 let Ok(body) = answer.into_body().collect().await else { break Seen::Nothing };
-                self.answered.fetch_add(1, Ordering::SeqCst);
-                let body: Value = serde_json::from_slice(&body.to_bytes()).unwrap_or_default();
+                let (id, body): (_, Value) =
+                    (id.unwrap(), serde_json::from_slice(&body.to_bytes()).unwrap_or_default());
                 if body["error"]["data"]["reason"] == "RecordsUnavailable" {
                     assert_eq!(status, 503);
                     self.refused.fetch_add(1, Ordering::SeqCst);
                     // As a client does that is told to come back.
                     tokio::time::sleep(Duration::from_millis(2)).await;
-                    break Seen::NotRecorded;
+                    break Seen::Full(id);
                 }
-                break Seen::Answer(status, id.unwrap());
+                break Seen::Answer(status, id);
             };
             self.seen.lock().unwrap().insert(n, seen);
+            self.ended.fetch_add(1, Ordering::SeqCst);
         }
     }
 
@@ -199,9 +166,9 @@ impl Run {
                 // SIGKILL: nothing is flushed, nothing is told.
                 sidecar.kill().await.unwrap();
                 sidecar = self.start_sidecar();
-                let before = self.answered.load(Ordering::SeqCst);
-                eventually_long("it answers again", || {
-                    self.answered.load(Ordering::SeqCst) >= before + 20
+                let before = self.ended.load(Ordering::SeqCst);
+                eventually_long("requests go on", || {
+                    self.ended.load(Ordering::SeqCst) >= before + 20
                         || self.next.load(Ordering::SeqCst) >= self.calls
                 })
                 .await;
@@ -290,8 +257,6 @@ struct Joined {
     /// Recorded as something else.
     wrong: Vec<(usize, Seen, Value)>,
     sums: BTreeMap<&'static str, usize>,
-    /// Told that nothing could be recorded, and nothing was.
-    refused_without: u64,
 }
 
 fn join(seen: &BTreeMap<usize, Seen>, lines: &Lines) -> Joined {
@@ -302,28 +267,24 @@ fn join(seen: &BTreeMap<usize, Seen>, lines: &Lines) -> Joined {
         if decisions.len() > 1 || intents > 1 {
             joined.doubled.push((*n, seen.clone()));
         }
-        match (seen, decisions.first()) {
-            (Seen::Answer(status, id), Some(decision)) => {
-                *joined
-                    .sums
-                    .entry(if *status == 200 { "served" } else { "refused by policy" })
-                    .or_default() += 1;
-                if decision["status"] != *status || decision["requestId"] != id.as_str() {
-                    joined.wrong.push((*n, seen.clone(), decision.clone()));
-                }
-                if (*status == 200) != decision["intent"].is_u64() {
-                    joined.wrong.push((*n, seen.clone(), decision.clone()));
-                }
+        let (what, status, id) = match seen {
+            Seen::Answer(200, id) => ("served", 200, id),
+            Seen::Answer(status, id) => ("refused by policy", *status, id),
+            Seen::Full(id) => ("refused for the full disk", 503, id),
+            Seen::Nothing => {
+                let what = if decisions.is_empty() { "no answer, no record" } else { "no answer, a record" };
+                *joined.sums.entry(what).or_default() += 1;
+                continue;
             }
-            (Seen::Answer(..), None) => joined.lost.push(*n),
-            (Seen::NotRecorded, Some(decision)) => {
-                *joined.sums.entry("refused as not recorded, recorded later").or_default() += 1;
-                if decision["status"] != 503 {
-                    joined.wrong.push((*n, seen.clone(), decision.clone()));
-                }
-            }
-            (Seen::NotRecorded, None) => joined.refused_without += 1,
-            (Seen::Nothing, _) => *joined.sums.entry("without an answer").or_default() += 1,
+        };
+        *joined.sums.entry(what).or_default() += 1;
+        let Some(decision) = decisions.first() else {
+            joined.lost.push(*n);
+            continue;
+        };
+        let same = decision["status"] == status && decision["requestId"] == id.as_str();
+        if !same || (status == 200) != decision["intent"].is_u64() {
+            joined.wrong.push((*n, seen.clone(), decision.clone()));
         }
     }
     joined
@@ -346,7 +307,7 @@ fn judge(run: &Run, reached: &[String], took: Duration, done: [usize; 3]) {
     let lines = lines(&sources);
     let seen = run.seen.lock().unwrap();
     assert_eq!(seen.len(), calls);
-    let Joined { lost, doubled, wrong, sums, refused_without } = join(&seen, &lines);
+    let Joined { lost, doubled, wrong, sums } = join(&seen, &lines);
     let distinct: BTreeSet<&String> = reached.iter().collect();
     let unintended: Vec<_> = reached.iter().filter(|trace| !lines.intents.contains_key(*trace)).collect();
     let known: BTreeSet<String> = seen.keys().map(|n| trace(*n)).collect();
@@ -354,7 +315,7 @@ fn judge(run: &Run, reached: &[String], took: Duration, done: [usize; 3]) {
     eprintln!(
         "{calls} requests in {:.1} s; {killed} kills, {full} full disks, {full_and_killed} kills on a full disk; \
          {} boots, {} files, {} decisions, {} intents, {interrupted} interrupted; {sums:?}; {} reached the server; \
-         refused as not recorded without a record: {refused_without} ({} counted in Unrecorded lines); \
+         {} counted in Unrecorded lines; \
          lost {}, doubled {}, wrong {}, without an intent {}",
         took.as_secs_f64(),
         verdict.chains.len(),
@@ -375,8 +336,6 @@ fn judge(run: &Run, reached: &[String], took: Duration, done: [usize; 3]) {
     assert_eq!(distinct.len(), reached.len(), "reached the server twice");
     assert!(lines.decisions.keys().all(|trace| known.contains(trace)), "a record of no request");
     assert!(full == 0 || run.refused.load(Ordering::SeqCst) > 0, "a full disk refuses");
-    // Only what died with a process that was killed on a full disk is without a record or a count.
-    assert!(full_and_killed > 0 || refused_without == lines.unrecorded);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -419,6 +378,7 @@ async fn r1_no_request_is_lost_or_doubled_by_kills_and_a_full_disk() {
             format!("--record-file={}", file.display()),
             "--record-file-bytes=4000000".to_owned(),
             "--record-files=999".to_owned(),
+            format!("--record-reserve-bytes={RESERVE}"),
         ]
         .into(),
         log: dir.join("sidecar.log"),
@@ -426,7 +386,7 @@ async fn r1_no_request_is_lost_or_doubled_by_kills_and_a_full_disk() {
         seen: Mutex::default(),
         next: AtomicUsize::new(0),
         calls,
-        answered: AtomicUsize::new(0),
+        ended: AtomicUsize::new(0),
         refused: AtomicUsize::new(0),
         tokens: [token(|_| {}), bob],
     });

@@ -14,6 +14,7 @@ mod deny;
 mod durable;
 mod feed;
 mod forwarding;
+mod full_disk;
 mod handles;
 mod http2;
 mod introspection;

@@ -2,6 +2,7 @@
 
 pub(crate) mod bundle;
 pub(crate) mod client;
+pub(crate) mod disk;
 pub(crate) mod feed;
 pub(crate) mod issuer;
 pub(crate) mod server;

@@ -116,25 +116,41 @@ impl Call {
 
     /// Sends it and gives the answer as soon as its head is there.
     pub(crate) async fn start(self, to: SocketAddr) -> Response<Incoming> {
+        self.try_start(to).await.unwrap()
+    }
+
+    async fn try_start(
+        self,
+        to: SocketAddr,
+    ) -> Result<Response<Incoming>, hyper_util::client::legacy::Error> {
         let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
         let mut request = Request::new(Full::new(self.body));
         *request.method_mut() = self.method;
         *request.uri_mut() = format!("http://{to}{}", self.path).parse().unwrap();
         *request.headers_mut() = self.headers;
-        client.request(request).await.unwrap()
+        client.request(request).await
     }
 
     pub(crate) async fn send(self, to: SocketAddr) -> Answer {
-        let (parts, body) = self.start(to).await.into_parts();
-        Answer {
+        Answer::read(self.start(to).await).await
+    }
+
+    /// None: the connection ended without an answer.
+    pub(crate) async fn try_send(self, to: SocketAddr) -> Option<Answer> {
+        Some(Answer::read(self.try_start(to).await.ok()?).await)
+    }
+}
+
+impl Answer {
+    async fn read(response: Response<Incoming>) -> Self {
+        let (parts, body) = response.into_parts();
+        Self {
             status: parts.status.as_u16(),
             headers: parts.headers,
             body: body.collect().await.unwrap().to_bytes(),
         }
     }
-}
 
-impl Answer {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         assert!(self.headers.get_all(name).iter().count() <= 1, "{name} is repeated");
         self.headers.get(name).map(|v| v.to_str().unwrap())
