@@ -1,11 +1,15 @@
 //! Challenges and protected-resource metadata, derived from the catalogue (RFC 6750 §3, RFC 9728, MCP
 //! authorization).
 
+mod schemes;
+
+pub use schemes::{Beside, demands_dpop, invalid_proof, schemes, takes_dpop};
 use serde_json::{Map, Value, json};
 
 use crate::bundle::document::Assurance;
-use crate::bundle::{Policy, Server};
+use crate::bundle::{Policy, Server, TlsRules};
 use crate::ids::{ScopeSet, join_scopes};
+use crate::interaction::Interaction;
 
 /// Well-known prefix of protected-resource metadata (RFC 9728 §3).
 pub const METADATA_PREFIX: &str = "/.well-known/oauth-protected-resource";
@@ -37,6 +41,16 @@ pub fn metadata(policy: &Policy) -> Vec<u8> {
         document.insert("scopes_supported".to_owned(), Value::Array(scopes));
     }
     document.insert("bearer_methods_supported".to_owned(), json!(["header"]));
+    if policy.providers.values().any(takes_dpop) {
+        document.insert("dpop_signing_alg_values_supported".to_owned(), json!(crate::dpop::ALGORITHMS));
+    }
+    if demands_dpop(policy) {
+        document.insert("dpop_bound_access_tokens_required".to_owned(), json!(true));
+    }
+    // RFC 8705 §3.3: this server takes tokens that are bound to the certificate of the connection.
+    if policy.server.tls.as_ref().is_some_and(TlsRules::asks) {
+        document.insert("tls_client_certificate_bound_access_tokens".to_owned(), json!(true));
+    }
     Value::Object(document).to_string().into_bytes()
 }
 
@@ -65,6 +79,28 @@ pub fn insufficient_user_authentication(policy: &Policy, log_in: &Assurance) -> 
         challenge = format!("{challenge}, max_age=\"{max_age}\"");
     }
     challenge
+}
+
+/// The challenge of a 401 to a caller of whom a provider or a downstream wants something: claims in the form that
+/// Entra ID has for them, anything else as RFC 9470 §3 has it. Nothing that they wrote stands in it as it was written.
+#[must_use]
+pub fn interaction(policy: &Policy, wanted: &Interaction) -> String {
+    let nothing = ScopeSet::new();
+    let bare = |error, words| bearer(&policy.server, Some(error), &nothing, Some(words));
+    match wanted {
+        Interaction::Claims(claims) => {
+            let challenge = bare("insufficient_claims", "the operation needs a token with further claims");
+            format!("{challenge}, claims=\"{}\"", claims.base64())
+        }
+        Interaction::LogIn(log_in) => insufficient_user_authentication(policy, log_in),
+        Interaction::Consent => bare(
+            "insufficient_user_authentication",
+            "the operation needs the caller's consent at the provider",
+        ),
+        Interaction::Any => {
+            bare("insufficient_user_authentication", "the provider asks for the caller to log in")
+        }
+    }
 }
 
 /// The challenge of a 400 `invalid_request` (A6, A18).
