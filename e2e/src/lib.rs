@@ -5,9 +5,11 @@
 //!
 //! A test waits for conditions, never for time, and leaves the deployment as it found it ([`Undo`]).
 pub mod curl;
+pub mod host;
 pub mod keycloak;
 pub mod mcp;
 pub mod payroll;
+pub mod realm;
 pub mod records;
 pub mod world;
 

@@ -72,6 +72,19 @@ impl<'a> Pod<'a> {
         records.pop().context("a record")
     }
 
+    /// A metric of the sidecar as it stands now: the sum of all its series, or the one with these labels.
+    ///
+    /// # Errors
+    /// The sidecar does not answer.
+    pub fn metric(&self, name: &str) -> Result<u64> {
+        let answer = Request::get(&format!("http://{}:15104/metrics", self.address)).send(self.world)?;
+        let series =
+            answer.body.lines().filter_map(|line| line.strip_prefix("behalf_sidecar_")?.strip_prefix(name));
+        let values =
+            series.filter(|rest| rest.starts_with(['{', ' '])).filter_map(|rest| rest.rsplit_once(' '));
+        values.map(|(_, value)| value.parse::<u64>().with_context(|| format!("{name} is {value}"))).sum()
+    }
+
     /// The requests that got to the MCP server, with all their headers: every one that came before this call.
     ///
     /// # Errors

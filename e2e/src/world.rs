@@ -193,6 +193,24 @@ impl World {
         Ok(undo)
     }
 
+    /// Another word on one thing of the demo's provider, of which it says nothing by itself, until the guard is dropped. The
+    /// one pod judges by it when this returns, and no more when the guard is gone.
+    ///
+    /// # Errors
+    /// The API server refuses the change, or the sidecar does not follow.
+    pub fn provider(&self, field: &'static str, value: &Value) -> Result<Undo<'_>> {
+        let set = move |value: &Value| {
+            let pod = self.pod()?;
+            let before = pod.metric("bundle_serial")?;
+            self.patch("default", "idp/corp", &json!({"spec": {field: value}}))?;
+            let newer = || Ok((pod.metric("bundle_serial")? > before).then_some(()));
+            until(&format!("the sidecar follows {field}"), FOLLOWED, newer)
+        };
+        let undo = Undo::new(move || set(&Value::Null));
+        set(value)?;
+        Ok(undo)
+    }
+
     /// The stage of the identity, until the guard is dropped. What calls do follows later: wait for it.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ mod traffic {
     mod hazards;
     mod leaks;
     mod limits;
+    mod provider;
     mod sessions;
     mod standalone;
     mod story;

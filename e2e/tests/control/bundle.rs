@@ -216,7 +216,7 @@ fn a_rejected_bundle_is_told_of_in_the_status_until_it_is_repaired() {
         ("an older one replayed", text(&old), "BundleSerialWentBack"),
         ("a neighbour's", text(&neighbour), "BundleOfAnotherIdentity"),
     ];
-    let mut kubelet = Some(of_node(&api, "kubelet").freeze());
+    let mut kubelet = Some(of_node(&api, "kubelet").freeze().unwrap());
     for (what, content, reason) in rows {
         std::fs::write(&file, &content).unwrap();
         eventually(&format!("{what}: the sidecar says so"), 30, || {
@@ -237,7 +237,7 @@ fn a_rejected_bundle_is_told_of_in_the_status_until_it_is_repaired() {
         says(&api, "Ready", "Ready");
         drop(kubelet.take());
         api.kubectl(&["wait", "node", "--all", "--for=condition=Ready", "--timeout=60s"]);
-        kubelet = Some(of_node(&api, "kubelet").freeze());
+        kubelet = Some(of_node(&api, "kubelet").freeze().unwrap());
     }
     drop(kubelet);
     hurry(&api);

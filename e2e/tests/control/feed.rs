@@ -36,7 +36,7 @@ fn a_changed_row_is_followed_in_every_pod_as_soon_as_it_is_programmed() {
         let answer = call("leave.list", &people.bob, Some(address)).send(api.world).unwrap();
         assert_eq!(verdict(&answer), (200, None), "{name}");
     }
-    let kubelet = of_node(&api, "kubelet").freeze();
+    let kubelet = of_node(&api, "kubelet").freeze().unwrap();
     let back = Undo::new(|| {
         leave(&api, "hr:leave:read");
         Ok(())
@@ -81,8 +81,8 @@ fn one_frozen_sidecar_keeps_programmed_false_and_is_named() {
     let pods = addresses(&api);
     let (name, address) = &pods[1];
     // kubelet would soon start a container again that does not answer.
-    let kubelet = of_node(&api, "kubelet").freeze();
-    let frozen = in_container(&api, "hr", name, "behalf-sidecar").freeze();
+    let kubelet = of_node(&api, "kubelet").freeze().unwrap();
+    let frozen = in_container(&api, "hr", name, "behalf-sidecar").freeze().unwrap();
     let change = leave_taken(&api);
     // The others follow; the status does not say that all do, however often it is looked at.
     for (other, address) in pods.iter().filter(|pod| pod.0 != *name) {
@@ -179,7 +179,7 @@ fn a_pod_that_does_not_report_is_not_said_to_be_current() {
     let api = Api::open();
     programmed(&api);
     let (name, _) = addresses(&api).pop().unwrap();
-    let frozen = in_container(&api, "hr", &name, "behalf-sidecar").freeze();
+    let frozen = in_container(&api, "hr", &name, "behalf-sidecar").freeze().unwrap();
     let message = says(&api, "Programmed", "NotReporting");
     assert!(message.contains(&name), "{message}");
     frozen.now().unwrap();

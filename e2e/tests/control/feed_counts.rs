@@ -244,7 +244,7 @@ fn counts_over_three_replicas_are_exact_while_two_pods_are_drained() {
 fn killed(api: &Api) {
     let (name, _) = addresses(api).pop().unwrap();
     let lived = lives(api);
-    in_container(api, "hr", &name, "behalf-sidecar").kill();
+    in_container(api, "hr", &name, "behalf-sidecar").kill().unwrap();
     eventually("the counts say that they are not complete", 120, || {
         let (sums, complete) = told(api);
         if complete { Err(format!("{sums:?}")) } else { Ok(()) }

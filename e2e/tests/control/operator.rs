@@ -45,7 +45,7 @@ fn a_frozen_leader_is_replaced_and_when_it_thaws_it_writes_nothing() {
     let before = serial(&api);
     let first = leader(&api).unwrap();
     let (audit, began) = (Audit::from_now(&api), Instant::now());
-    let frozen = in_container(&api, SYSTEM, &first, "operator").freeze();
+    let frozen = in_container(&api, SYSTEM, &first, "operator").freeze().unwrap();
     // The change comes when nobody can write, and is programmed by the one who takes over.
     let change = leave_taken(&api);
     assert!(serial(&api) > before);
@@ -136,7 +136,7 @@ fn with_the_api_server_away_every_call_is_answered_right_and_all_comes_back_by_i
     let lived = lives(&api);
     // Names and addresses are known from here on: nobody can be asked for them.
     caller.round();
-    let gone = of_node(&api, "apiserver").freeze();
+    let gone = of_node(&api, "apiserver").freeze().unwrap();
     let began = Instant::now();
     while began.elapsed() < away {
         caller.round();
