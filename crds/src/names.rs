@@ -45,10 +45,14 @@ pub const VOLUME_NO_TOKEN: &str = "behalf-no-token";
 /// Prefix of the volumes with the pod's projected token for one provider; see [`idp_volume`].
 pub const VOLUME_IDP_PREFIX: &str = "behalf-idp-";
 
+/// Volume with the certificate of a server with `tls`: a Secret of the namespace, or a CSI driver's.
+pub const VOLUME_TLS: &str = "behalf-tls";
 /// Volume with the pod's projected token for the operator's feed.
 pub const VOLUME_FEED: &str = "behalf-feed";
 /// Volume with the namespace's deny-only `ConfigMap`, optional; see [`CONFIGMAP_DENY`].
 pub const VOLUME_DENY: &str = "behalf-deny";
+/// Volume of the sidecar alone with its decision records, where the platform keeps them in a file.
+pub const VOLUME_RECORDS: &str = "behalf-records";
 /// `ConfigMap` of a namespace that its own people may write while the operator is away: it can only refuse.
 pub const CONFIGMAP_DENY: &str = "behalf-deny";
 
@@ -192,6 +196,8 @@ mod tests {
             VOLUME_IDP_PREFIX,
             VOLUME_FEED,
             VOLUME_DENY,
+            VOLUME_TLS,
+            VOLUME_RECORDS,
         ] {
             assert!(name.starts_with(RESERVED_PREFIX), "{name}");
         }

@@ -9,6 +9,7 @@ mod traffic {
     mod leaks;
     mod limits;
     mod provider;
+    mod recorded;
     mod sessions;
     mod standalone;
     mod story;

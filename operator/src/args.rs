@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use behalf_crds::names;
+use behalf_plan::Records;
 use behalf_policy::wire::{FEED_PORT, feed_token_file};
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -74,6 +75,10 @@ pub struct RunArgs {
     /// Memory the sidecar may use at most.
     #[arg(long, env = "BEHALF_SIDECAR_MEMORY_LIMIT", default_value = "128Mi")]
     pub sidecar_memory_limit: String,
+    /// Where the sidecars write their decision records: the value sidecar.records of the chart, as JSON; absent: to standard
+    /// output, relaxed.
+    #[arg(long, env = "BEHALF_SIDECAR_RECORDS", value_parser = records)]
+    pub sidecar_records: Option<Records>,
     /// A nameserver for the sidecars (repeat it for more); absent: those of the operator's own pod.
     #[arg(long, env = "BEHALF_NAMESERVER", value_delimiter = ',')]
     pub nameserver: Vec<String>,
@@ -154,6 +159,12 @@ pub struct CheckArgs {
     /// How long the operator may take to become reachable, in seconds: a fresh Service leads nowhere for a moment.
     #[arg(long, default_value_t = 30)]
     pub wait_seconds: u64,
+}
+
+fn records(text: &str) -> Result<Records, String> {
+    let records: Records = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    records.check().map_err(|error| error.to_string())?;
+    Ok(records)
 }
 
 /// A whole number and its unit: s, m, h or d.

@@ -27,6 +27,20 @@ pub const CHALLENGE_PATH_PREFIX: &str = "/.well-known/behalf/challenge/";
 /// Directory at which the namespace's deny-only `ConfigMap` is mounted, if there is one; see [`crate::deny`].
 pub const DENY_DIR: &str = "/etc/behalf/deny";
 
+/// Directory at which the certificate of a server with `tls` is mounted in the sidecar.
+pub const TLS_DIR: &str = "/etc/behalf/tls";
+/// File of that certificate and its chain, PEM, end entity first (`kubernetes.io/tls`).
+pub const TLS_CERTIFICATE: &str = "tls.crt";
+/// File of its private key, PEM.
+pub const TLS_KEY: &str = "tls.key";
+/// File of the authorities that stand beside it, PEM, if there is one.
+pub const TLS_AUTHORITIES: &str = "ca.crt";
+
+/// Directory at which the volume for decision records is mounted in the sidecar, if there is one.
+pub const RECORDS_DIR: &str = "/var/lib/behalf/records";
+/// File of decision records in it.
+pub const RECORDS_FILE: &str = "records.jsonl";
+
 /// User id of the sidecar; no other container of an injected pod may run as it.
 pub const SIDECAR_UID: i64 = 15001;
 

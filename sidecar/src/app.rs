@@ -10,10 +10,11 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::admin::{self, Block, Prober, ProberError, Probes, Readiness};
-use crate::audit::{Audit, AuditError, ExportError, Exporter, LastWritten, Started};
+use crate::audit::{self, Audit, AuditError, ExportError, Exporter, LastWritten, Started};
 use crate::bundle_source::{BundleSource, Bundles, DenySource, Expected, Source as _};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::dpop::Proofs;
 use crate::drain::Drain;
 use crate::exchange::Exchanger;
 use crate::feed::{self, Facts, Feed, NoRandom, Prover};
@@ -28,6 +29,7 @@ use crate::provider::address::AddressPolicy;
 use crate::provider::dial::{DialError, Network};
 use crate::provider::http::HttpClient;
 use crate::sockets::{Socket, Tell};
+use crate::tls::{CertificateDirectory, HANDSHAKE_WITHIN, Tls};
 use crate::token::Verifier;
 
 /// Port of name servers.
@@ -66,6 +68,9 @@ pub enum AppError {
     /// The moved probes cannot be performed.
     #[error(transparent)]
     Probes(#[from] ProberError),
+    /// TLS cannot be set up.
+    #[error("TLS of the inbound port cannot be set up")]
+    Tls(#[from] rustls::Error),
     /// Providers and downstreams cannot be reached.
     #[error("the network client cannot be set up")]
     Network(#[from] DialError),
@@ -146,7 +151,7 @@ impl App {
         let http = HttpClient::new(&Network::new(nameservers, config.cluster_domain, reach))?;
         let exporter = match (export, &config.records.otlp_url) {
             (Some(lines), Some(url)) => {
-                let ca = config.records.otlp_ca_file.as_deref();
+                let ca = audit::authorities(&config.records)?;
                 let who = [config.namespace.as_str(), &config.identity, audit.boot()];
                 Some(Exporter::start(lines, url, ca, who, http.clone(), Arc::clone(&metrics))?)
             }
@@ -186,12 +191,26 @@ impl App {
             bundles.clone(),
             audit.clone(),
             Arc::clone(&metrics),
-            clock,
+            clock.clone(),
             handles.clone(),
             limits,
-            verifier,
+            (verifier, Proofs::new()?),
         );
+        let tls = config
+            .tls_dir
+            .is_some()
+            .then(|| Tls::new(bundles.clone(), Arc::clone(&metrics), HANDSHAKE_WITHIN))
+            .transpose()?;
+        let certificate = match (&tls, &config.tls_dir) {
+            (Some(tls), Some(dir)) => {
+                let mut certificate = CertificateDirectory::new(dir, tls.clone(), clock, readiness.clone());
+                certificate.look().await;
+                Some(certificate)
+            }
+            _ => None,
+        };
         let probes = Probes {
+            tls: tls.clone(),
             readiness: readiness.clone(),
             bundles: bundles.clone(),
             prober: moved,
@@ -203,8 +222,9 @@ impl App {
             tokio::spawn(feed::watch_credentials(facts.clone(), bundles)),
             tokio::spawn(listeners::watch(facts, ours)),
         ];
-        let serving = sockets.serve(inbound, outbound, probes, &metrics, &prover, &drain);
-        let tasks = tasks.into_iter().chain(serving.others).collect();
+        let tasks = tasks.into_iter().chain(certificate.map(|certificate| tokio::spawn(certificate.run())));
+        let serving = sockets.serve(inbound, tls, outbound, probes, &metrics, &prover, &drain);
+        let tasks = tasks.chain(serving.others).collect();
         drop(starting);
         Ok(Self {
             addresses,
@@ -302,6 +322,7 @@ impl Sockets {
     fn serve(
         self,
         inbound: Inbound,
+        tls: Option<Tls>,
         outbound: Outbound,
         probes: Probes,
         metrics: &Arc<Metrics>,
@@ -329,7 +350,7 @@ impl Sockets {
             }));
         }
         for socket in self.inbound {
-            let (inbound, prover) = (Arc::clone(&inbound), Arc::clone(prover));
+            let (inbound, prover, tls) = (Arc::clone(&inbound), Arc::clone(prover), tls.clone());
             let (mut draining, serving) = (drain.watch(), drain.watch());
             tasks.push(tokio::spawn(async move {
                 let listener = tokio::select! {
@@ -337,7 +358,7 @@ impl Sockets {
                     () = draining.started() => return,
                 };
                 drop(draining);
-                inbound::serve(listener, inbound, prover, serving).await;
+                inbound::serve(listener, inbound, prover, tls, serving).await;
             }));
         }
         Serving { egress, others: tasks }

@@ -29,7 +29,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::chain::Chain;
 use self::file::{FileSink, Found};
 pub use self::options::Options;
-pub use self::otlp::{ExportError, Exported, Exporter};
+pub use self::otlp::{ExportError, Exported, Exporter, authorities};
 use self::writer::{Item, Message, Sinks, Told, Writer};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -274,6 +274,7 @@ impl Audit {
             catalog_revision: None,
             bundle_serial: None,
             token_id_hash: None,
+            token_bound_to: Vec::new(),
         }
     }
 

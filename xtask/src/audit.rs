@@ -45,17 +45,25 @@ pub struct Verify {
 /// A file cannot be read, or something does not hold.
 pub fn run(args: &Args) -> Result<()> {
     let Task::Verify(args) = &args.task;
+    verify_files(&args.files, &args.heads, args.partial)
+}
+
+/// Checks these files against these heads, and prints what is found; see [`Verify`].
+///
+/// # Errors
+/// A file cannot be read, or something does not hold.
+pub fn verify_files(files: &[PathBuf], known: &[PathBuf], partial: bool) -> Result<()> {
     let mut read = Vec::new();
-    for file in &args.files {
+    for file in files {
         read.push((file.display().to_string(), bytes(file)?));
     }
     let sources: Vec<Source<'_>> = read.iter().map(|(name, bytes)| Source { name, bytes }).collect();
     let mut heads = Vec::new();
-    for file in &args.heads {
+    for file in known {
         let text = String::from_utf8(bytes(file)?).context("text was expected")?;
         heads.extend(heads_of(&text).with_context(|| format!("{} is no ledger", file.display()))?);
     }
-    let verdict = verify(&sources, &heads, Options { partial: args.partial }, sha256);
+    let verdict = verify(&sources, &heads, Options { partial }, sha256);
     for chain in &verdict.chains {
         println!("{}", line(chain));
     }

@@ -136,6 +136,24 @@ pub const OURS: &[Row] = &[
         NOT_OURS,
     ),
     row(
+        "records in a file that the platform did not set",
+        |pod| push(&mut sidecar(pod)["args"], json!("--record-file=/var/lib/behalf/records/records.jsonl")),
+        "identity, pinned keys, nameservers, records",
+        NOT_OURS,
+    ),
+    row(
+        "no records on standard output",
+        |pod| push(&mut sidecar(pod)["args"], json!("--record-stdout=false")),
+        "identity, pinned keys, nameservers, records",
+        NOT_OURS,
+    ),
+    row(
+        "a volume for records that the platform did not set",
+        |pod| push(&mut pod["spec"]["volumes"], json!({"name": "behalf-records", "emptyDir": {}})),
+        "let the webhook add its own",
+        NOT_OURS,
+    ),
+    row(
         "the server's port led past the sidecar",
         |pod| {
             argument(redirect(pod), "--server-port=", Some("--server-port=9999"));

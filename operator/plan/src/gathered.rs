@@ -8,6 +8,7 @@ use behalf_policy::bundle::Document;
 use k8s_openapi::api::core::v1::{Namespace, Pod, ResourceRequirements, ServiceAccount};
 
 use crate::bypass;
+use crate::records::Records;
 use crate::reports::Reports;
 
 /// Everything one identity's plan depends on, as it was read.
@@ -130,6 +131,8 @@ pub struct Settings {
     pub system_namespace: String,
     /// Resources of the sidecar and of the redirect.
     pub resources: ResourceRequirements,
+    /// Where the sidecars write their decision records.
+    pub records: Records,
 }
 
 /// Reads off a pod what the plan needs, as seen from `identity`.

@@ -104,6 +104,7 @@ pub fn plan_injection(
     };
     let spec = pod.spec.clone().unwrap_or_default();
     let mut refusals = refuse::pod(&spec, identity, providers);
+    refusals.extend(refuse::records(&spec, settings));
     refusals.extend(refuse::exempt(&spec, namespace));
     refusals.extend(refuse::pod_security(namespace));
     let declared = match probes::collect(&spec) {
@@ -167,7 +168,7 @@ fn draw(
     probes: Probes,
 ) -> Plan {
     let env = env::variables(identity);
-    let volumes = volumes::volumes(identity, providers);
+    let volumes = volumes::volumes(identity, providers, settings);
     // The pod's own probes are not part of it: they change with its template, which restarts it anyway. Of the keys only
     // the newest is: a pod that does not pin it has to be restarted, but not once more when an older one is dropped.
     let newest = settings.bundle_keys.iter().take(1).cloned().collect();

@@ -16,6 +16,7 @@ pub mod inject;
 mod net;
 mod pem;
 pub mod provider;
+pub mod records;
 pub mod reports;
 pub mod shares;
 
@@ -27,5 +28,6 @@ pub use gathered::{
 pub use identity::{BundleIntent, Desired, identity, identity_status, next_document, tombstone};
 pub use inject::{Injection, Plan, Refusal, RefusalReason, SkipReason, Warning, plan_injection};
 pub use provider::provider_status;
+pub use records::{Records, RecordsError};
 pub use reports::{Ledger, Reports, Told};
 pub use shares::Shares;

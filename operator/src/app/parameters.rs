@@ -32,8 +32,10 @@ pub(super) fn parameters(args: &RunArgs, settings: &Settings) -> BTreeMap<String
         ("clusterDomain", settings.cluster_domain.clone()),
         ("systemNamespace", settings.system_namespace.clone()),
     ]
+    .into_iter()
+    .chain(settings.records.parameters())
     .map(|(key, value)| (key.to_owned(), value))
-    .into()
+    .collect()
 }
 
 /// Keeps the parameters of the admission policies while this replica leads. All keys stand there, also those that new

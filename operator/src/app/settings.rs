@@ -56,5 +56,6 @@ pub(super) fn settings(args: &RunArgs) -> anyhow::Result<Settings> {
             limits: quantities(&[("memory", &args.sidecar_memory_limit)]),
             ..ResourceRequirements::default()
         },
+        records: args.sidecar_records.clone().unwrap_or_default(),
     })
 }

@@ -68,6 +68,7 @@ impl World {
             cluster_domain: "cluster.local".into(),
             system_namespace: "behalf-system".into(),
             resources: k8s_openapi::api::core::v1::ResourceRequirements::default(),
+            records: behalf_plan::Records::default(),
         });
         let desk = Arc::new(Desk::new(Duration::from_secs(5)));
         Self { server, keys, settings, desk, authorities: "an authority", now: NOW }

@@ -47,6 +47,9 @@ pub struct Options {
     /// PEM file of the authorities its certificate may be from; the public ones without it
     #[arg(long = "record-otlp-ca-file")]
     pub otlp_ca_file: Option<PathBuf>,
+    /// The same PEM text as base64, for where there is no file
+    #[arg(long = "record-otlp-ca", conflicts_with = "otlp_ca_file")]
+    pub otlp_ca: Option<String>,
 }
 
 impl Default for Options {
@@ -60,6 +63,7 @@ impl Default for Options {
             reserve_bytes: 4 * MIB,
             otlp_url: None,
             otlp_ca_file: None,
+            otlp_ca: None,
         }
     }
 }

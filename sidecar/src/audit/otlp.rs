@@ -3,10 +3,11 @@
 //! Nothing waits for it. What cannot be delivered is given up and counted, and the sequence of the records tells the
 //! collector what it does not have. The body of each log record is the line as it was written, so that it can be verified.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use behalf_policy::record::Record;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
@@ -17,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::options::Options;
 use crate::metrics::Metrics;
 use crate::provider::http::{BoxError, HttpClient, HttpError, MAX_ANSWER, http_error, usable_url};
 
@@ -78,20 +80,19 @@ struct Loop {
 }
 
 impl Exporter {
-    /// Sends what comes to `url` until it ends. `who`: namespace, identity and boot.
+    /// Sends what comes to `url` until it ends. `ca`: PEM of its authorities. `who`: namespace, identity and boot.
     ///
     /// # Errors
-    /// The URL is no https URL, or the file of authorities cannot be read.
+    /// The URL is no https URL.
     pub fn start(
         lines: mpsc::Receiver<Exported>,
         url: &str,
-        ca_file: Option<&Path>,
+        ca: Option<String>,
         who: [&str; 3],
         http: HttpClient,
         metrics: Arc<Metrics>,
     ) -> Result<Self, ExportError> {
         usable_url(url).ok_or(ExportError::Url)?;
-        let ca = ca_file.map(std::fs::read_to_string).transpose()?;
         let names = ["k8s.namespace.name", "behalf.identity", "service.instance.id"];
         let mut attributes: Vec<Value> = names
             .iter()
@@ -125,7 +126,22 @@ pub enum ExportError {
     Url,
     /// The file of authorities cannot be read.
     #[error("--record-otlp-ca-file cannot be read")]
-    Ca(#[from] std::io::Error),
+    CaFile(#[from] std::io::Error),
+    /// The authorities are no base64 of a text.
+    #[error("--record-otlp-ca is no PEM text as base64")]
+    Ca,
+}
+
+/// The authorities that the arguments name, PEM; none: the public ones.
+///
+/// # Errors
+/// They cannot be read.
+pub fn authorities(options: &Options) -> Result<Option<String>, ExportError> {
+    if let Some(text) = &options.otlp_ca {
+        let pem = STANDARD.decode(text).ok().and_then(|pem| String::from_utf8(pem).ok());
+        return pem.map(Some).ok_or(ExportError::Ca);
+    }
+    Ok(options.otlp_ca_file.as_deref().map(std::fs::read_to_string).transpose()?)
 }
 
 impl Loop {

@@ -6,6 +6,18 @@ use super::{Gate, verdict};
 use crate::command::Run as _;
 use crate::generate::{CHARTS, helm};
 
+/// Values that do not go together, and what is said then. Single values are the schema's.
+const REFUSED: &[(&str, &str)] = &[
+    ("sidecar.records.stdout=Disabled", "set stdout or file.mode to Enabled"),
+    ("sidecar.records.file.volume.size=327Mi", "the files may take 343932928 bytes"),
+    ("sidecar.records.file.maxBytes=63Ki", "are at least 64Ki"),
+    ("sidecar.records.file.reserveBytes=2Gi", "at most 1Gi"),
+    ("sidecar.records.file.volume.storageClassName=fast", "storageClassName is for type Ephemeral"),
+    ("sidecar.records.otlp.caBundle=x", "caBundle is set and url is not"),
+    ("sidecar.records.otlp.url=http://collector/v1/logs", "does not match pattern"),
+    ("sidecar.records.mode=strict", "'Relaxed', 'Strict'"),
+];
+
 pub(super) fn charts(gate: &Gate<'_>) -> Result<()> {
     let mut findings: Vec<String> = uncommented(&gate.read("charts/behalf/values.yaml")?)
         .into_iter()
@@ -18,6 +30,14 @@ pub(super) fn charts(gate: &Gate<'_>) -> Result<()> {
         let linted = helm(gate.steps)?.current_dir(&gate.root).args(["lint", "--strict", chart]).text();
         if let Err(error) = linted {
             findings.push(format!("{chart}: {}", error.root_cause()));
+        }
+    }
+    for (set, said) in REFUSED {
+        let words = ["template", "behalf", "charts/behalf", "--kube-version", "1.33.0", "--set", set];
+        match helm(gate.steps)?.current_dir(&gate.root).args(words).text() {
+            Err(error) if format!("{error:#}").contains(said) => {}
+            Err(error) => findings.push(format!("--set {set}: {said:?} was expected: {error:#}")),
+            Ok(_) => findings.push(format!("--set {set}: not refused")),
         }
     }
     verdict(&findings, "charts that do not pass:")

@@ -119,6 +119,86 @@ pub struct Sidecar {
         )
     )]
     pub previous_images: Vec<String>,
+    /// Where all sidecars write their decision records. Pods follow when they are made anew.
+    pub records: Records,
+}
+
+/// Where decision records go, and what they are held to.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Records {
+    /// What a record is held to before a request goes on.
+    pub mode: RecordMode,
+    /// Whether they go to standard output. Disabled only with a file.
+    pub stdout: Mode,
+    /// A file on a volume that only the sidecar mounts, and that ends with its pod.
+    pub file: RecordFile,
+    /// A copy as OTLP logs.
+    pub otlp: Otlp,
+}
+
+/// What records are held to.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub enum RecordMode {
+    /// A record is handed to the writer before the answer goes out.
+    Relaxed,
+    /// An intent is durable before anything leaves, and a record before the answer goes out.
+    Strict,
+}
+
+/// The file of records.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RecordFile {
+    /// Whether there is one.
+    pub mode: Mode,
+    /// Size at which it gets another name: a whole number of Ki, Mi, Gi or Ti.
+    #[schemars(regex(pattern = "^[1-9][0-9]{0,9}[KMGT]i$"))]
+    pub max_bytes: String,
+    /// How many of those are kept.
+    #[schemars(range(min = 1, max = 999))]
+    pub max_files: i32,
+    /// Held behind its end: on a full disk refusals are recorded there.
+    #[schemars(regex(pattern = "^[1-9][0-9]{0,9}[KMGT]i$"))]
+    pub reserve_bytes: String,
+    /// Where it lies.
+    pub volume: RecordVolume,
+}
+
+/// A volume that begins and ends with its pod.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RecordVolume {
+    /// On the node's disk, or a claim of each pod's own.
+    #[serde(rename = "type")]
+    pub type_: RecordVolumeType,
+    /// How much it holds: maxBytes * (maxFiles + 1) + 2 * reserveBytes at least.
+    #[schemars(regex(pattern = "^[1-9][0-9]{0,9}[KMGT]i$"))]
+    pub size: String,
+    /// Class of a claim; empty: the cluster's default.
+    #[schemars(length(max = 253), regex(pattern = "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$"))]
+    pub storage_class_name: String,
+}
+
+/// Kinds of volumes for records.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub enum RecordVolumeType {
+    /// On the node's disk.
+    EmptyDir,
+    /// A claim of each pod's own; the pods need an fsGroup.
+    Ephemeral,
+}
+
+/// A collector of OTLP logs.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Otlp {
+    /// Its https URL, such as `https://collector.example.com:4318/v1/logs`; empty: none.
+    #[schemars(length(max = 2048), regex(pattern = "^(https://[!#%-;=?-~]+)?$"))]
+    pub url: String,
+    /// PEM of the authorities its certificate may be from; empty: the public ones.
+    #[schemars(length(max = 65536))]
+    pub ca_bundle: String,
 }
 
 /// What a container asks for and may use, by resource.
@@ -283,6 +363,9 @@ mod tests {
             good.replace("aggregation: Enabled", "aggregation: true"),
             good.replace("  clusterDomain: \"\"\n", ""),
             good.replace("pullPolicy: IfNotPresent", "pullPolicy: Sometimes"),
+            good.replace("mode: Relaxed", "mode: strict"),
+            good.replace("type: EmptyDir", "type: HostPath"),
+            good.replace("maxFiles: 4", "maxFiles: four"),
         ];
         for text in bad {
             assert_ne!(text, good);

@@ -112,6 +112,7 @@ fn compile(identity: AgentIdentity, catalog: &str, authority: &str) -> Result<Se
         cluster_domain: "cluster.local".to_owned(),
         system_namespace: "behalf-system".to_owned(),
         resources: k8s_openapi::api::core::v1::ResourceRequirements::default(),
+        records: behalf_plan::Records::default(),
     };
     let desired = behalf_plan::identity(&gathered, &settings);
     match desired.bundle {

@@ -69,9 +69,13 @@ fn sidecar(identity: &AgentIdentity, settings: &Settings, declared: &Probes) -> 
     args.extend(settings.bundle_keys.iter().map(|key| format!("{KEY_ARGUMENT}{key}")));
     args.extend(settings.nameservers.iter().map(|server| format!("--nameserver={server}")));
     args.push(format!("--cluster-domain={}", settings.cluster_domain));
+    args.extend(settings.records.arguments());
     args.push("--pod-name=$(POD_NAME)".to_owned());
     // Never a downstream: the pod's own address would lead past the sidecar.
     args.push("--pod-address=$(POD_IPS)".to_owned());
+    if volumes::tls(identity).is_some() {
+        args.push(format!("--tls-dir={}", wire::TLS_DIR));
+    }
     args.push(probes::argument(declared));
     Container {
         name: names::CONTAINER_SIDECAR.to_owned(),
@@ -94,7 +98,7 @@ fn sidecar(identity: &AgentIdentity, settings: &Settings, declared: &Probes) -> 
             capabilities: Some(Capabilities { add: None, drop: Some(vec![ALL.to_owned()]) }),
             ..locked()
         }),
-        volume_mounts: Some(volumes::sidecar_mounts(identity)),
+        volume_mounts: Some(volumes::sidecar_mounts(identity, settings)),
         ..common(settings)
     }
 }

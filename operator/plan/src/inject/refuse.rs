@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{Namespace, PodSpec};
 
 use super::{Plan, containers, others, served};
 use crate::compile::RESERVED_PORTS;
+use crate::gathered::Settings;
 
 /// Why a pod is not let in, for a person and for counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +51,8 @@ pub enum RefusalReason {
     ReservedUser,
     /// A probe or hook cannot be moved.
     ProbeNotSupported,
+    /// The sidecar could not write its records.
+    RecordsNotWritable,
     /// The pod is not for Linux.
     OperatingSystem,
 }
@@ -72,6 +75,7 @@ impl RefusalReason {
             Self::ReservedName => "ReservedName",
             Self::ReservedUser => "ReservedUser",
             Self::ProbeNotSupported => "ProbeNotSupported",
+            Self::RecordsNotWritable => "RecordsNotWritable",
             Self::OperatingSystem => "OperatingSystem",
         }
     }
@@ -193,6 +197,20 @@ fn account(spec: &PodSpec, identity: &AgentIdentity) -> Option<Refusal> {
         refusal(
             RefusalReason::ServiceAccountMismatch,
             format!("the pod runs as ServiceAccount {runs_as}, and its identity's is {own}; set in the pod template: serviceAccountName: {own}"),
+        )
+    })
+}
+
+/// A claim's file system is root's, and the sidecar is not root; with an `fsGroup` kubelet lets the pod's groups write it.
+pub(super) fn records(spec: &PodSpec, settings: &Settings) -> Option<Refusal> {
+    let group = spec.security_context.as_ref().and_then(|security| security.fs_group);
+    (settings.records.needs_fs_group() && group.is_none()).then(|| {
+        refusal(
+            RefusalReason::RecordsNotWritable,
+            format!(
+                "the platform keeps decision records on a claim of each pod's own, which the sidecar can write only if the pod has an fsGroup; set in the pod template: securityContext: {{fsGroup: {}}}, or any other group",
+                wire::SIDECAR_UID
+            ),
         )
     })
 }

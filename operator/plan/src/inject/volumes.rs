@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 
 use behalf_crds::names;
-use behalf_crds::v1alpha1::{AgentIdentity, ClientAuthenticationType, IdentityProvider, ProviderClient};
+use behalf_crds::v1alpha1::{
+    AgentIdentity, ClientAuthenticationType, IdentityProvider, ProviderClient, ServerTls,
+};
 use behalf_policy::wire;
 use k8s_openapi::api::core::v1::{
-    ConfigMapVolumeSource, EmptyDirVolumeSource, PodSpec, ProjectedVolumeSource,
-    ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
+    CSIVolumeSource, ConfigMapVolumeSource, EmptyDirVolumeSource, KeyToPath, PodSpec, ProjectedVolumeSource,
+    SecretVolumeSource, ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
 };
 
+use crate::gathered::Settings;
 use crate::provider::token_audience;
 
 /// Where the ServiceAccount admission plugin would mount an API token if nothing stood there.
@@ -20,10 +23,12 @@ const API_TOKEN_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// the server's; so the file is root's, and the sidecar reads it as one of all. With an `fsGroup`, kubelet narrows it by itself.
 const FILE_MODE: i32 = 0o444;
 
-/// The bundle, a token for each provider and for the feed, what the namespace denies, and the empty one.
+/// The bundle, a token for each provider and for the feed, what the namespace denies, the empty one, and the certificate of
+/// a server with TLS. Last the one for records, if the platform keeps them in a file.
 pub(super) fn volumes(
     identity: &AgentIdentity,
     providers: &BTreeMap<String, IdentityProvider>,
+    settings: &Settings,
 ) -> Vec<Volume> {
     let name = identity.metadata.name.as_deref().unwrap_or_default();
     // No bundle, no start.
@@ -41,7 +46,42 @@ pub(super) fn volumes(
         empty_dir: Some(EmptyDirVolumeSource::default()),
         ..Volume::default()
     };
-    [bundle].into_iter().chain(tokens).chain([feed, deny, empty]).collect()
+    [bundle]
+        .into_iter()
+        .chain(tokens)
+        .chain([feed, deny, empty])
+        .chain(certificate(identity))
+        .chain(settings.records.volume())
+        .collect()
+}
+
+/// The server's certificate. A Secret that is not there must not keep the pod from starting: then nobody would say why. The
+/// sidecar does, and takes no call meanwhile.
+fn certificate(identity: &AgentIdentity) -> Option<Volume> {
+    let source = &tls(identity)?.certificate;
+    let secret = source.secret_name.as_ref().map(|name| SecretVolumeSource {
+        secret_name: Some(name.clone()),
+        default_mode: Some(FILE_MODE),
+        optional: Some(true),
+        // Nothing else that the Secret may hold.
+        items: Some([wire::TLS_CERTIFICATE, wire::TLS_KEY, wire::TLS_AUTHORITIES].map(item).into()),
+    });
+    let csi = source.csi.as_ref().map(|csi| CSIVolumeSource {
+        driver: csi.driver.clone(),
+        read_only: Some(true),
+        volume_attributes: (!csi.volume_attributes.is_empty()).then(|| csi.volume_attributes.clone()),
+        ..CSIVolumeSource::default()
+    });
+    Some(Volume { name: names::VOLUME_TLS.to_owned(), secret, csi, ..Volume::default() })
+}
+
+fn item(key: &str) -> KeyToPath {
+    KeyToPath { key: key.to_owned(), path: key.to_owned(), mode: None }
+}
+
+/// How the sidecar terminates TLS, if it does.
+pub(super) fn tls(identity: &AgentIdentity) -> Option<&ServerTls> {
+    identity.spec.servers.first()?.tls.as_ref()
 }
 
 fn config_map(volume: &str, name: String, optional: bool) -> Volume {
@@ -88,14 +128,27 @@ fn token(volume: String, audience: &str, seconds: i64) -> Volume {
 }
 
 /// Mounts of the sidecar.
-pub(super) fn sidecar_mounts(identity: &AgentIdentity) -> Vec<VolumeMount> {
+pub(super) fn sidecar_mounts(identity: &AgentIdentity, settings: &Settings) -> Vec<VolumeMount> {
     let bundle = mount(names::VOLUME_BUNDLE.to_owned(), wire::BUNDLE_DIR.to_owned());
     let tokens = provider_names(identity)
         .into_iter()
         .map(|name| mount(names::idp_volume(name), format!("{}/{name}", wire::CREDENTIALS_DIR)));
     let feed = mount(names::VOLUME_FEED.to_owned(), wire::FEED_DIR.to_owned());
     let deny = mount(names::VOLUME_DENY.to_owned(), wire::DENY_DIR.to_owned());
-    [bundle].into_iter().chain(tokens).chain([feed, deny, no_token_mount()]).collect()
+    let certificate = tls(identity).map(|_| mount(names::VOLUME_TLS.to_owned(), wire::TLS_DIR.to_owned()));
+    // The only one that the sidecar writes to.
+    let records = settings.records.volume().map(|volume| VolumeMount {
+        name: volume.name,
+        mount_path: wire::RECORDS_DIR.to_owned(),
+        ..VolumeMount::default()
+    });
+    [bundle]
+        .into_iter()
+        .chain(tokens)
+        .chain([feed, deny, no_token_mount()])
+        .chain(certificate)
+        .chain(records)
+        .collect()
 }
 
 /// The empty volume at the place of an API token.

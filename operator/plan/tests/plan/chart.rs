@@ -49,6 +49,12 @@ fn the_policies_compare_with_the_names_that_the_plan_writes() {
                 quoted(names::VOLUME_FEED),
                 quoted(names::VOLUME_DENY),
                 quoted(names::VOLUME_NO_TOKEN),
+                quoted(names::VOLUME_RECORDS),
+                quoted(wire::RECORDS_DIR),
+                quoted("recordArguments"),
+                quoted("recordVolume"),
+                quoted("recordVolumeSize"),
+                quoted("recordVolumeClass"),
                 quoted(names::VOLUME_IDP_PREFIX),
                 quoted(names::CONFIGMAP_BUNDLE_PREFIX),
                 quoted(names::CONFIGMAP_DENY),
@@ -57,6 +63,10 @@ fn the_policies_compare_with_the_names_that_the_plan_writes() {
                 quoted(wire::DENY_DIR),
                 quoted(&format!("{}/", wire::CREDENTIALS_DIR)),
                 quoted(wire::TOKEN_FILE),
+                quoted(names::VOLUME_TLS),
+                quoted(wire::TLS_DIR),
+                quoted(&format!("--tls-dir={}", wire::TLS_DIR)),
+                [wire::TLS_CERTIFICATE, wire::TLS_KEY, wire::TLS_AUTHORITIES].map(quoted).join(", "),
                 format!("== {})", wire::FEED_TOKEN_SECONDS),
                 format!("[{}, {}, {}]", wire::INBOUND_PORT, wire::PROBE_PORT, wire::METRICS_PORT),
                 format!("runAsUser.orValue(-1) == {}", wire::SIDECAR_UID),
@@ -64,7 +74,14 @@ fn the_policies_compare_with_the_names_that_the_plan_writes() {
             ],
         ),
         ("behalf-neighbours", vec![quoted(names::RESERVED_PREFIX), format!("!= {}", wire::SIDECAR_UID)]),
-        ("behalf-accounts", vec![quoted(names::VOLUME_IDP_PREFIX), quoted(names::LABEL_AGENT_IDENTITY)]),
+        (
+            "behalf-accounts",
+            vec![
+                quoted(names::VOLUME_IDP_PREFIX),
+                quoted(names::LABEL_AGENT_IDENTITY),
+                quoted(names::VOLUME_TLS),
+            ],
+        ),
         ("behalf-feed-pods", vec![quoted(wire::FEED_AUDIENCE), quoted(names::VOLUME_FEED)]),
         ("behalf-feed-tokens", vec![quoted(wire::FEED_AUDIENCE)]),
         ("behalf-namespaces", vec![quoted(names::LABEL_INJECTION), quoted(names::ANNOTATION_EXEMPT)]),
@@ -306,4 +323,21 @@ fn the_roles_for_people_are_this_table_and_are_gathered_only_where_asked() {
         rules.iter().any(|(what, verbs)| *what != "agentidentities" && *verbs != READ)
     };
     assert!(PEOPLE.iter().find(written).is_none(), "kinds of the cluster and statuses are only read");
+}
+
+/// What helm takes, the operator takes: the same words, and the same rules of what goes together.
+#[test]
+fn the_setting_of_records_is_rendered_as_the_operator_reads_it() {
+    for (values, arguments) in [("default", 0), ("bare", 0), ("pinned", 0), ("recorded", 8)] {
+        let objects = rendered_with(values);
+        let container =
+            &named(&objects, "Deployment", names::OPERATOR)["spec"]["template"]["spec"]["containers"][0];
+        let given = container["args"].as_array().unwrap().iter().filter_map(Value::as_str);
+        let given: Vec<_> = given.filter_map(|it| it.strip_prefix("--sidecar-records=")).collect();
+        assert_eq!(given.len(), 1, "{values}");
+        let records: behalf_plan::Records = serde_json::from_str(given[0]).unwrap();
+        assert_eq!(records.check(), Ok(()), "{values}");
+        assert_eq!(records.arguments().len(), arguments, "{values}");
+        assert_eq!(records == behalf_plan::Records::default(), arguments == 0, "{values}");
+    }
 }

@@ -111,7 +111,23 @@ pub(crate) fn settings() -> Settings {
         cluster_domain: "cluster.local".to_owned(),
         system_namespace: "behalf-system".to_owned(),
         resources: object::<ResourceRequirements>(json!({"requests": {"cpu": "10m", "memory": "32Mi"}})),
+        records: behalf_plan::Records::default(),
     }
+}
+
+/// The chart's values of records, with a change.
+pub(crate) fn records_with(change: &Value) -> behalf_plan::Records {
+    let mut value = json!({
+        "mode": "Relaxed",
+        "stdout": "Enabled",
+        "file": {
+            "mode": "Disabled", "maxBytes": "64Mi", "maxFiles": 4, "reserveBytes": "4Mi",
+            "volume": {"type": "EmptyDir", "size": "512Mi", "storageClassName": ""},
+        },
+        "otlp": {"url": "", "caBundle": ""},
+    });
+    json_patch::merge(&mut value, change);
+    serde_json::from_value(value).unwrap()
 }
 
 pub(crate) fn catalog(value: Value) -> ScopeCatalog {

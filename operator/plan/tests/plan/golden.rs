@@ -37,6 +37,10 @@ fn injected(name: &str) {
         json_patch::merge(&mut value, provider);
         value
     }));
+    let mut settings = settings();
+    if let Some(records) = input.get("records") {
+        settings.records = records_with(records);
+    }
     let before = pod(input["pod"].clone());
     let found = match plan_injection(
         &before,
@@ -44,7 +48,7 @@ fn injected(name: &str) {
         Some(&object(identity)),
         &providers(all),
         &[],
-        &settings(),
+        &settings,
     ) {
         Injection::Plan(plan) => json!({
             "pod": plan.apply(&before),
@@ -76,7 +80,10 @@ injected!(
     two_providers,
     extra_ports,
     replaced_env,
-    refused
+    records,
+    records_on_a_claim,
+    refused,
+    tls
 );
 
 #[test]
@@ -84,7 +91,7 @@ fn every_input_is_tested() {
     let files =
         std::fs::read_dir(folder()).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
     let inputs = files.filter(|name| name.ends_with(".in.yaml")).count();
-    assert_eq!(inputs, 8);
+    assert_eq!(inputs, 11);
 }
 
 /// What people read: one entry for each way an identity can stand.
@@ -118,6 +125,9 @@ fn conditions() {
     say("healthy", &|_| {});
     say("plain-http", &|g| {
         "http://hr-tools.hr.svc.cluster.local:8000/mcp".clone_into(&mut g.identity.spec.servers[0].url);
+    });
+    say("tls-elsewhere", &|g| {
+        "https://hr-tools.hr.svc.cluster.local/mcp".clone_into(&mut g.identity.spec.servers[0].url);
     });
     say("suspended", &|g| g.identity.spec.state = behalf_crds::v1alpha1::State::Suspended);
     say("no-pods", &|g| g.pods.clear());

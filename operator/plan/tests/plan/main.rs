@@ -25,6 +25,8 @@ mod programmed;
 mod provider_tokens;
 mod random;
 mod rate;
+mod records;
 mod shares;
 mod status;
+mod tls;
 mod tool_sets;
