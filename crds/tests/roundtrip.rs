@@ -167,6 +167,24 @@ fn catalog() -> impl Strategy<Value = ScopeCatalog> {
     )
 }
 
+/// By a Secret, or by a CSI driver with all there is.
+fn tls(secret: bool) -> ServerTls {
+    let csi = CsiCertificate {
+        driver: "spiffe.csi.cert-manager.io".to_owned(),
+        volume_attributes: [("spiffe.csi.cert-manager.io/fs-group".to_owned(), "15001".to_owned())].into(),
+    };
+    let validation =
+        ClientValidation { ca_bundle: None, spiffe_trust_domain: Some("example.org".to_owned()) };
+    ServerTls {
+        certificate: CertificateSource {
+            secret_name: secret.then(|| "hr-tls".to_owned()),
+            csi: (!secret).then_some(csi),
+        },
+        client_certificates: if secret { ClientCertificates::Ignored } else { ClientCertificates::Required },
+        client_validation: (!secret).then_some(validation),
+    }
+}
+
 fn identity() -> impl Strategy<Value = AgentIdentity> {
     let carriers = subsequence(vec![Carrier::Authorization, Carrier::Meta, Carrier::Header], 1..=3);
     let server = (label(), 1_i64..=8000, option::of(8001_i64..=65_535), carriers).prop_map(
@@ -175,6 +193,7 @@ fn identity() -> impl Strategy<Value = AgentIdentity> {
             protocol: Protocol::Http,
             allowed_origins: vec![format!("https://{name}")],
             timeouts: Timeouts::default(),
+            tls: extra.map(|port| tls(port % 2 == 0)),
             port,
             tool_set: name.clone(),
             interception: Interception {

@@ -20,9 +20,9 @@ pub use actors::{Actor, MAX_ACTORS};
 pub use binding::{Binding, Presented, Scheme, Thumbprint, check_binding};
 pub use header::{HeaderFacts, check_header, check_signed_header};
 pub(crate) use kind::check_kind_of_token;
-pub(crate) use workload::trust_domain as spiffe_trust_domain;
 pub use login::Login;
 use serde_json::{Map, Value};
+pub(crate) use workload::trust_domain as spiffe_trust_domain;
 
 use crate::bundle::document::CallerKind;
 use crate::bundle::{Flavor, Policy, Provider, TokenProfile};

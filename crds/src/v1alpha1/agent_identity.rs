@@ -9,10 +9,12 @@ use super::{ClientAuthenticationType, NameRef, bounds};
 mod rate_limit;
 mod server;
 mod status;
+mod tls;
 
 pub use rate_limit::*;
 pub use server::*;
 pub use status::*;
+pub use tls::*;
 
 /// One MCP server and what it may do for its callers.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]

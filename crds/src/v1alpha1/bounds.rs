@@ -55,6 +55,8 @@ texts! {
     Pointer: max 256, r"^(/([^~/]|~[01])*)+$";
     /// A SPIFFE trust domain.
     TrustDomain: max 200, r"^[a-z0-9._-]+$";
+    /// The name of a CSI driver.
+    CsiDriver: max 63, r"^[a-zA-Z0-9]([-a-zA-Z0-9.]*[a-zA-Z0-9])?$";
     /// A condition on arguments, in CEL.
     Expression: max 1024, r"^[^\x00-\x08\x0b-\x1f\x7f]+$";
     /// A class of authentication (acr): printable ASCII without space, comma or quote.
@@ -132,6 +134,14 @@ fn list(items: &Value, min: u32, max: u32, kind: &Value) -> Schema {
         value.extend(kind.clone());
     }
     schema(value)
+}
+
+/// What a CSI driver is told, by name.
+pub(in crate::v1alpha1) fn attributes(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object", "maxProperties": 16,
+        "additionalProperties": { "type": "string", "maxLength": 256 },
+    })
 }
 
 /// A whole number within bounds.

@@ -99,6 +99,9 @@ reasons! {
         Accepted => True,
         /// The same, and its server is called by plain http inside the cluster: tokens cross the network unprotected.
         AcceptedPlainHTTP => True,
+        /// The same, and its server is called by https inside the cluster, though the sidecar does not terminate TLS: something in
+        /// front of the pod has to.
+        AcceptedTLSElsewhere => True,
         /// It was not judged yet.
         Pending => Unknown,
         /// It breaks a rule that the schema could not check; the message says which.

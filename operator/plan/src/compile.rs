@@ -15,7 +15,7 @@ use behalf_crds::v1alpha1::{AcceptedReason, AgentIdentity, ResolvedRefsReason};
 pub use document::policy;
 pub use narrow::narrow;
 pub(crate) use own::RESERVED_PORTS;
-pub use own::is_plain_http;
+pub use own::{is_plain_http, is_tls_elsewhere};
 pub use resolve::{Resolved, resolve};
 
 use crate::conditions::ConditionIntent;

@@ -223,6 +223,16 @@ fn accepted(gathered: &Gathered, settings: &Settings) -> ConditionIntent<Accepte
             ),
         );
     }
+    if compile::is_tls_elsewhere(&gathered.identity, settings) {
+        let url =
+            gathered.identity.spec.servers.first().map(|server| server.url.as_str()).unwrap_or_default();
+        return ConditionIntent::new(
+            AcceptedReason::AcceptedTLSElsewhere,
+            format!(
+                "Valid, and the server's url is https inside the cluster ({url}), where the sidecar takes plain http: something in front of the pod must terminate TLS. To let the sidecar do it: spec.servers[0].tls."
+            ),
+        );
+    }
     ConditionIntent::new(
         AcceptedReason::Accepted,
         "Valid, and within what its catalogue and providers allow.",

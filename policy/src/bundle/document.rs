@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::requirement::{Assurance, ConditionDocument, ScopeChallenge};
 use super::rows::{PromptDocument, Protocol, ResourceDocument, RouteDocument, Timeouts};
+use super::tls::TlsRules;
 use super::tokens::{Introspection, TokenRules, is_default};
 use crate::ids::{Audience, ClientId, EntryName, Group, Issuer, Scope, ToolName};
 
@@ -171,6 +172,9 @@ pub struct ServerDocument {
     /// How long it and its callers may take.
     #[serde(default, skip_serializing_if = "Timeouts::is_default")]
     pub timeouts: Timeouts,
+    /// How connections of callers are secured, where the sidecar terminates TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsRules>,
     /// The tools it may serve.
     pub tools: Vec<ToolDocument>,
     /// The prompts it may serve.

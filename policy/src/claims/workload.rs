@@ -54,7 +54,7 @@ pub(super) fn spiffe_groups(provider: &Provider, subject: &Subject) -> Result<BT
 }
 
 /// The trust domain of a SPIFFE ID of a workload (SPIFFE-ID §2); none when it is not one.
-pub(super) fn trust_domain(id: &str) -> Option<&str> {
+pub(crate) fn trust_domain(id: &str) -> Option<&str> {
     let (domain, path) = id.strip_prefix("spiffe://")?.split_once('/')?;
     let of_domain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_');
     let of_path = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');

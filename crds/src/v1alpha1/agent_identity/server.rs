@@ -4,14 +4,20 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::ServerTls;
 use crate::v1alpha1::{Duration, bounds};
 
 /// A server of the pod.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.interception.extraPorts) || self.interception.extraPorts.all(p, p.port != self.port || p.protocol != 'TCP')")
-    .message("an extra port is reachable without Behalf, so it cannot be the server's own port")
-    .field_path(".interception.extraPorts").reason(Reason::FieldValueForbidden))]
+#[x_kube(
+    validation = Rule::new("!has(self.interception.extraPorts) || self.interception.extraPorts.all(p, p.port != self.port || p.protocol != 'TCP')")
+        .message("an extra port is reachable without Behalf, so it cannot be the server's own port")
+        .field_path(".interception.extraPorts").reason(Reason::FieldValueForbidden),
+    validation = Rule::new("!has(self.tls) || self.url.startsWith('https://')")
+        .message("with tls the sidecar answers https alone; set an https url")
+        .field_path(".url").reason(Reason::FieldValueInvalid)
+)]
 pub struct Server {
     /// Name of the server within the pod.
     #[schemars(schema_with = "bounds::text::<bounds::Label>")]
@@ -34,6 +40,11 @@ pub struct Server {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "bounds::texts::<bounds::Origin, 0, 16>")]
     pub allowed_origins: Vec<String>,
+    /// How the sidecar terminates TLS, in front of the server's port. Absent: it takes plain HTTP, and whatever stands in
+    /// front of the pod terminates TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ServerTls")]
+    pub tls: Option<ServerTls>,
     /// How long the server and its callers may take.
     #[serde(default)]
     pub timeouts: Timeouts,

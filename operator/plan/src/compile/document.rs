@@ -10,6 +10,7 @@ use behalf_policy::bundle::document::{
 use behalf_policy::bundle::load::MAX_HANDLE_GRACE;
 use behalf_policy::bundle::rows::{RouteDocument, Timeouts};
 use behalf_policy::bundle::signed::MAX_BYTES;
+use behalf_policy::bundle::tls::{ClientCertificates, ClientValidation, TlsRules};
 use behalf_policy::bundle::{Bundle, Document, Host, Protocol, Serve, Stage, State};
 use behalf_policy::ids::{Audience, ClientId, EntryName, Scope, ScopeSet, ToolName};
 
@@ -220,11 +221,27 @@ fn server_document(
         },
         allowed_origins: server.allowed_origins.iter().cloned().collect(),
         timeouts: timeouts(&server.timeouts)?,
+        tls: server.tls.as_ref().map(tls),
         tools: rows.tools.iter().map(|(name, row)| tool(name, row, listed)).collect(),
         prompts: rows.prompts.values().cloned().collect(),
         resources: rows.resources.values().cloned().collect(),
         routes: rows.routes.values().map(|row| route(row, listed)).collect(),
     })
+}
+
+/// The part of it that sidecars are told by their bundle: a change of it needs no restart.
+fn tls(tls: &crds::ServerTls) -> TlsRules {
+    TlsRules {
+        client_certificates: match tls.client_certificates {
+            crds::ClientCertificates::Ignored => ClientCertificates::Ignored,
+            crds::ClientCertificates::Requested => ClientCertificates::Requested,
+            crds::ClientCertificates::Required => ClientCertificates::Required,
+        },
+        client_validation: tls.client_validation.as_ref().map(|validation| ClientValidation {
+            ca_bundle: validation.ca_bundle.clone(),
+            spiffe_trust_domain: validation.spiffe_trust_domain.clone(),
+        }),
+    }
 }
 
 /// Whole seconds; loading holds them to their bounds.

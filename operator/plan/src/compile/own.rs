@@ -10,6 +10,7 @@ use crate::conditions::ConditionIntent;
 use crate::gathered::Settings;
 use crate::inject;
 use crate::net::{self, ServiceHost};
+use crate::pem;
 
 type Problem = ConditionIntent<AcceptedReason>;
 
@@ -24,6 +25,7 @@ pub(super) const CHECKS: &[fn(&Case<'_>) -> Option<Problem>] = &[
     ports_free,
     someone_may_call,
     url_usable,
+    tls_usable,
     host_own,
     audience_free,
     account_own,
@@ -39,6 +41,18 @@ pub fn is_plain_http(identity: &AgentIdentity, settings: &Settings) -> bool {
             .is_ok_and(|url| url.scheme() == "http" && net::is_cluster_local(&url, &settings.cluster_domain))
     };
     identity.spec.servers.iter().any(plain)
+}
+
+/// Whether the server is called by https inside the cluster and something else than the sidecar has to terminate it.
+#[must_use]
+pub fn is_tls_elsewhere(identity: &AgentIdentity, settings: &Settings) -> bool {
+    let elsewhere = |server: &Server| {
+        server.tls.is_none()
+            && net::plain(&server.url).is_ok_and(|url| {
+                url.scheme() == "https" && net::is_cluster_local(&url, &settings.cluster_domain)
+            })
+    };
+    identity.spec.servers.iter().any(elsewhere)
 }
 
 fn one_server(case: &Case<'_>) -> Option<Problem> {
@@ -101,6 +115,30 @@ fn url_usable(case: &Case<'_>) -> Option<Problem> {
             ),
         )),
     }
+}
+
+/// What the schema says of `tls`, and what it cannot say.
+fn tls_usable(case: &Case<'_>) -> Option<Problem> {
+    let server = case.identity().spec.servers.first()?;
+    let tls = server.tls.as_ref()?;
+    let at = format!("tls of server {}", server.name);
+    if !server.url.starts_with("https://") {
+        return Some(invalid(format!(
+            "{at} stands beside a url that is not https ({}). Set an https url, or take tls away.",
+            server.url
+        )));
+    }
+    if tls.certificate.secret_name.is_some() == tls.certificate.csi.is_some() {
+        return Some(invalid(format!("certificate in {at} names exactly one of secretName and csi.")));
+    }
+    let ca = tls.client_validation.as_ref().and_then(|validation| validation.ca_bundle.as_deref())?;
+    let cause = pem::check(ca).err()?;
+    Some(Problem::new(
+        AcceptedReason::InvalidCABundle,
+        format!(
+            "clientValidation.caBundle in {at} {cause}. Give the certificates of the authorities of clients, in PEM."
+        ),
+    ))
 }
 
 /// The name of a Service belongs to the namespace it names: whoever is asked for that name is asked for what runs there.

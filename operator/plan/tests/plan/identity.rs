@@ -345,7 +345,12 @@ fn the_name_of_a_service_is_its_namespaces() {
     ] {
         let reason = plan(&changed("identity", "/spec/servers/0/url", json!(url))).accepted.reason;
         assert!(
-            matches!(reason, AcceptedReason::Accepted | AcceptedReason::AcceptedPlainHTTP),
+            matches!(
+                reason,
+                AcceptedReason::Accepted
+                    | AcceptedReason::AcceptedPlainHTTP
+                    | AcceptedReason::AcceptedTLSElsewhere
+            ),
             "{url} {reason:?}"
         );
     }
