@@ -17,12 +17,14 @@ use behalf_policy::answer::{AnswerRefusal, EXPIRY_MARGIN, check_response, check_
 use behalf_policy::bundle::{Bundle, Provider};
 use behalf_policy::decision::ExchangeOrder;
 use behalf_policy::ids::Timestamp;
+use behalf_policy::interaction::Interaction;
 use behalf_policy::record::Exchange;
 use behalf_policy::strict_json;
 use futures::FutureExt as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 
+use error::Failure;
 pub use error::{ExchangeError, ProviderRefusal, Side};
 
 use crate::clock::Clock;
@@ -92,7 +94,13 @@ impl Exchanger {
         call: &OpenCall,
         now: Timestamp,
     ) -> Result<Exchanged, ExchangeError> {
-        let result = self.find(bundle, order, call, now).await;
+        let result = self.find(bundle, order, call, now).await.map_err(|failure| {
+            // Whoever waited for the same exchange is told the same.
+            if let Some(interaction) = failure.wants {
+                call.wanted.put(order.downstream(), interaction, &call.token);
+            }
+            failure.error
+        });
         self.0.metrics.exchanged(match &result {
             Ok(exchanged) if exchanged.how == Exchange::Made => ExchangeOutcome::Made,
             Ok(_) => ExchangeOutcome::Cached,
@@ -112,7 +120,7 @@ impl Exchanger {
         order: &ExchangeOrder,
         call: &OpenCall,
         now: Timestamp,
-    ) -> Result<Exchanged, ExchangeError> {
+    ) -> Result<Exchanged, Failure> {
         let policy = bundle.policy().map_err(|_| ExchangeError::OrderMismatch)?;
         let provider = policy.providers.get(order.provider()).ok_or(ExchangeError::OrderMismatch)?;
         let caller = &call.caller;
@@ -120,13 +128,13 @@ impl Exchanger {
             || caller.subject != *order.subject()
             || caller.expires != order.subject_expires()
         {
-            return Err(ExchangeError::OrderMismatch);
+            return Err(ExchangeError::OrderMismatch.into());
         }
         if order.scopes().is_empty() {
-            return Err(ExchangeError::EmptyScope);
+            return Err(ExchangeError::EmptyScope.into());
         }
         if order.subject_expires().minus(EXPIRY_MARGIN) <= now {
-            return Err(ExchangeError::SubjectNearExpiry);
+            return Err(ExchangeError::SubjectNearExpiry.into());
         }
         let key = cache::key(bundle, policy, provider, order, call.token.expose_secret());
         let exchange = || self.exchange(provider, order, &call.token, now).boxed();
@@ -140,6 +148,19 @@ impl Exchanger {
         order: &ExchangeOrder,
         subject_token: &SecretString,
         now: Timestamp,
+    ) -> Result<Checked, Failure> {
+        let mut wants = None;
+        let asked = self.ask(provider, order, subject_token, now, &mut wants).await;
+        asked.map_err(|error| Failure { error, wants })
+    }
+
+    async fn ask(
+        &self,
+        provider: &Provider,
+        order: &ExchangeOrder,
+        subject_token: &SecretString,
+        now: Timestamp,
+        wants: &mut Option<Interaction>,
     ) -> Result<Checked, ExchangeError> {
         self.rested(provider, now)?;
         let endpoint = self.0.providers.token_endpoint(provider, now).await?;
@@ -162,6 +183,9 @@ impl Exchanger {
         if status != 200 {
             let error = ExchangeError::read(status, reply.retry_after, &reply.body, provider.flavor);
             self.rest(provider, error, now);
+            if error == ExchangeError::Refused(ProviderRefusal::Interaction) {
+                *wants = strict_json::object(&reply.body).ok().as_ref().and_then(Interaction::of_error);
+            }
             return Err(error);
         }
         let mut answer = strict_json::object(&reply.body).map_err(|_| ExchangeError::NotAnAnswer)?;

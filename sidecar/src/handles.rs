@@ -4,6 +4,8 @@
 //! outbound side redeems it, once per downstream request. A handle is 128 random bits, known only by its
 //! digest in here, and worth nothing outside this process: after a restart every handle is unknown.
 
+mod wanted;
+
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,6 +21,9 @@ use behalf_policy::decide::Operation;
 use behalf_policy::ids::{Timestamp, ToolName};
 use secrecy::SecretString;
 use zeroize::Zeroizing;
+
+pub(crate) use wanted::Want;
+pub use wanted::Wanted;
 
 use crate::provider::frame::Frame;
 
@@ -54,6 +59,8 @@ pub struct OpenCall {
     pub grace: u32,
     /// What the caller knows the call by, so that it can cancel it.
     pub name: Option<CallName>,
+    /// What is wanted of the caller, as far as the way out has learnt it.
+    pub wanted: Wanted,
 }
 
 /// What a caller knows its call by: who it is, in which session, under which `id`.
@@ -216,6 +223,7 @@ impl Handles {
         let text = Zeroizing::new(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(random.as_slice())));
         let key = digest_of(&text);
         let uses = Arc::new(AtomicU32::new(0));
+        let wanted = call.wanted.clone();
         let mut table = self.lock();
         table.sweep(call.opened);
         if table.open.len() >= MAX_OPEN {
@@ -223,7 +231,7 @@ impl Handles {
         }
         table.open.insert(key, Entry { call: Arc::new(call), uses: Arc::clone(&uses), grace: None });
         drop(table);
-        Ok(OpenHandle { text, key, uses, handles: self.clone(), lingers: false })
+        Ok(OpenHandle { text, key, uses, wanted, handles: self.clone(), lingers: false })
     }
 
     /// The open call of a handle; counts the use.
@@ -313,6 +321,7 @@ pub struct OpenHandle {
     text: Zeroizing<String>,
     key: Digest,
     uses: Arc<AtomicU32>,
+    wanted: Wanted,
     handles: Handles,
     lingers: bool,
 }
@@ -328,6 +337,11 @@ impl OpenHandle {
     #[must_use]
     pub fn uses(&self) -> u32 {
         self.uses.load(Ordering::Relaxed)
+    }
+
+    /// Where the way out leaves what is wanted of the caller.
+    pub(crate) fn wanted(&self) -> Wanted {
+        self.wanted.clone()
     }
 
     /// The answer of the call has come to its end: the handle lives for its grace, and no longer. Where

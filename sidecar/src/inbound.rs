@@ -3,6 +3,7 @@
 //! request leaves exactly one record.
 
 mod api;
+mod asked;
 mod authenticate;
 mod body;
 mod connection;
@@ -10,6 +11,8 @@ mod cors;
 mod forward;
 mod head;
 mod headers;
+mod held;
+mod lists;
 mod owned;
 mod respond;
 mod route;
@@ -27,6 +30,7 @@ pub use server::serve;
 use crate::audit::Audit;
 use crate::bundle_source::Bundles;
 use crate::clock::Clock;
+use crate::dpop::Proofs;
 use crate::framed::ToAnswers;
 use crate::handles::Handles;
 use crate::limits::Limits;
@@ -42,8 +46,11 @@ pub struct Inbound {
     handles: Handles,
     limits: Limits,
     verifier: Verifier,
+    proofs: Proofs,
     sessions: sessions::Sessions,
     owned: owned::Owned,
+    mirrored: lists::Mirrored,
+    asked: asked::Asked,
     server: Client<ToAnswers<HttpConnector>, body::AnswerBody>,
 }
 
@@ -63,7 +70,7 @@ impl Inbound {
         clock: Clock,
         handles: Handles,
         limits: Limits,
-        verifier: Verifier,
+        (verifier, proofs): (Verifier, Proofs),
     ) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
@@ -77,8 +84,11 @@ impl Inbound {
             handles,
             limits,
             verifier,
+            proofs,
             sessions: sessions::Sessions::new(),
             owned: owned::Owned::new(),
+            mirrored: lists::Mirrored::default(),
+            asked: asked::Asked::new(),
             server,
         }
     }

@@ -22,9 +22,10 @@ use behalf_policy::bundle::{Downstream, Policy, Stage, State};
 use behalf_policy::decide::decide_downstream;
 use behalf_policy::decision::{Decision, ExchangeOrder, Reason};
 use behalf_policy::ids::EntryName;
+use behalf_policy::interaction::Interaction;
 use behalf_policy::raw_path;
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, WWW_AUTHENTICATE};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Body as _, Incoming};
@@ -37,7 +38,7 @@ pub use server::serve;
 use crate::audit::Audit;
 use crate::bundle_source::{Active, Bundles};
 use crate::clock::Clock;
-use crate::exchange::{Exchanged, Exchanger};
+use crate::exchange::{ExchangeError, Exchanged, Exchanger, ProviderRefusal};
 use crate::handles::{Handles, OpenCall};
 use crate::provider::dial::DialError;
 use crate::provider::http::{BoxError, Carried, HttpClient, HttpError, OutgoingBody, http_error};
@@ -196,6 +197,9 @@ impl Outbound {
                 sent = self.send(onward, Some(exchanged.token()), empty).await?;
             }
         }
+        if wants(onward.name, &sent.0, call) {
+            recording.reason(ExchangeError::Refused(ProviderRefusal::Interaction).reason());
+        }
         back(sent, Some(exchanged.token()), recording)
     }
 
@@ -232,6 +236,21 @@ impl Outbound {
             Err(_) => Err(Refusal::DownstreamTimeout),
         }
     }
+}
+
+/// Leaves with the call what its downstream wants of the caller; one that serves it wants nothing any more.
+fn wants(name: &EntryName, answer: &Response<Incoming>, call: &OpenCall) -> bool {
+    if answer.status().is_success() {
+        call.wanted.served(name);
+    }
+    if answer.status() != StatusCode::UNAUTHORIZED {
+        return false;
+    }
+    let lines = answer.headers().get_all(WWW_AUTHENTICATE).iter().map(|line| line.to_str().ok());
+    let Some(lines) = lines.collect::<Option<Vec<_>>>() else { return false };
+    let Some(interaction) = Interaction::of_challenges(lines) else { return false };
+    call.wanted.put(name, interaction, &call.token);
+    true
 }
 
 /// Why a request that was sent has no answer: because of its own body, or of the other side.

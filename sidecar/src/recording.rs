@@ -100,6 +100,7 @@ impl Recording {
             r.client = caller.client.as_ref().map(ToString::to_string);
             r.scopes_presented = caller.scopes.iter().map(ToString::to_string).collect();
             r.token_id_hash = token_id;
+            r.token_bound_to = caller.binding.names();
         });
     }
 
@@ -150,6 +151,20 @@ impl Recording {
             if let Some(mut record) = record {
                 record.decision = "Refuse";
                 record.reason = Some(reason);
+                record.status = status.as_u16();
+                audit.record_late(record, None);
+            }
+        }
+    }
+
+    /// To be run when the answer is over and nobody could be told what is wanted of the caller: one more record, of the
+    /// same request.
+    pub(crate) fn on_untold(&self, status: StatusCode) -> impl FnOnce() + Send + use<> {
+        let audit = self.audit.clone();
+        let record = self.record.clone();
+        move || {
+            if let Some(mut record) = record {
+                record.reason = Some("InteractionNotTold");
                 record.status = status.as_u16();
                 audit.record_late(record, None);
             }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::message::{Era, FIRST_MODERN, SUPPORTED_VERSIONS};
+use super::message::{Era, FIRST_MODERN, Message, SUPPORTED_VERSIONS};
 
 /// A version asked for that is longer than this is not given back.
 const MAX_ECHO: usize = 64;
@@ -245,6 +245,12 @@ impl EnvelopeError {
         let echoed = (requested.len() <= MAX_ECHO).then(|| requested.to_owned());
         let stateless = era == Era::Modern;
         Self { requested: echoed, stateless, ..Self::from(EnvelopeReason::UnsupportedVersion) }
+    }
+
+    /// The same of this message, so that it carries its `id`.
+    #[must_use]
+    pub fn of(self, message: &Message) -> Self {
+        self.with_id(message.id_text())
     }
 
     /// Why.

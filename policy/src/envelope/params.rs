@@ -147,7 +147,7 @@ impl MirroredParams {
                 agree(&field(&param.header), argument, demanded)
             })
         });
-        checked.map_err(|reason| EnvelopeError::from(reason).with_id(message.id_text()))
+        checked.map_err(|reason| EnvelopeError::from(reason).of(message))
     }
 }
 

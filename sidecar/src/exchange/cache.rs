@@ -14,7 +14,7 @@ use moka::future::Cache;
 use moka::ops::compute::Op;
 use secrecy::SecretString;
 
-use super::error::ExchangeError;
+use super::error::{ExchangeError, Failure};
 use crate::provider::frame::Frame;
 use crate::provider::http::sha256;
 
@@ -65,11 +65,11 @@ impl Tokens {
         key: Key,
         order: &ExchangeOrder,
         now: Timestamp,
-        exchange: impl Fn() -> BoxFuture<'a, Result<Checked, ExchangeError>>,
-    ) -> Result<(Arc<Checked>, Exchange), ExchangeError> {
+        exchange: impl Fn() -> BoxFuture<'a, Result<Checked, Failure>>,
+    ) -> Result<(Arc<Checked>, Exchange), Failure> {
         for _ in 0..2 {
-            let entry =
-                self.0.entry(key).or_try_insert_with(exchange().map_ok(Arc::new)).await.map_err(|e| *e)?;
+            let entry = self.0.entry(key).or_try_insert_with(exchange().map_ok(Arc::new)).await;
+            let entry = entry.map_err(|failure| Failure::clone(&failure))?;
             let how = if entry.is_fresh() { Exchange::Made } else { Exchange::Cached };
             let checked = entry.into_value();
             if checked.is_good(order, now) {
@@ -77,7 +77,7 @@ impl Tokens {
             }
             self.remove(key, &checked).await;
         }
-        Err(ExchangeError::Answer(behalf_policy::answer::AnswerRefusal::Expired))
+        Err(ExchangeError::Answer(behalf_policy::answer::AnswerRefusal::Expired).into())
     }
 
     /// Removes this very token, not one that has replaced it.

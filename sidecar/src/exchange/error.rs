@@ -2,6 +2,7 @@
 
 use behalf_policy::answer::AnswerRefusal;
 use behalf_policy::bundle::Flavor;
+use behalf_policy::interaction::Interaction;
 use serde_json::{Map, Value};
 
 use crate::metrics::ExchangeOutcome;
@@ -92,6 +93,19 @@ pub enum ProviderRefusal {
     Request,
 }
 
+/// Why an exchange failed, and what is wanted of the caller where that is why.
+#[derive(Clone)]
+pub(super) struct Failure {
+    pub(super) error: ExchangeError,
+    pub(super) wants: Option<Interaction>,
+}
+
+impl From<ExchangeError> for Failure {
+    fn from(error: ExchangeError) -> Self {
+        Self { error, wants: None }
+    }
+}
+
 impl ProviderRefusal {
     fn reason(self) -> &'static str {
         match self {
@@ -109,6 +123,9 @@ impl ProviderRefusal {
     /// Reads an error answer (B6). A description is looked at only where one code stands for several
     /// causes at one product; it goes no further.
     fn read(answer: &Map<String, Value>, flavor: Flavor) -> Option<Self> {
+        if Interaction::of_error(answer).is_some() {
+            return Some(Self::Interaction);
+        }
         let description = answer.get("error_description").and_then(Value::as_str).unwrap_or_default();
         Some(match (answer.get("error")?.as_str()?, flavor) {
             ("invalid_request", Flavor::Keycloak) => match description {
@@ -119,13 +136,6 @@ impl ProviderRefusal {
             ("invalid_client", Flavor::Keycloak) if description == "Audience not found" => Self::Target,
             // RFC 8693 §2.2.2 has `invalid_request` for a bad subject token; some say `invalid_grant`.
             ("invalid_request" | "invalid_grant" | "invalid_token", _) => Self::Subject,
-            (
-                "interaction_required"
-                | "consent_required"
-                | "login_required"
-                | "insufficient_user_authentication",
-                _,
-            ) => Self::Interaction,
             ("access_denied", _) => Self::Access,
             ("invalid_scope" | "insufficient_scope", _) => Self::Scope,
             ("invalid_target", _) => Self::Target,

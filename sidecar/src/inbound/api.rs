@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use behalf_policy::bundle::{HttpMethod, Protocol, Server};
+use behalf_policy::bundle::{HttpMethod, Protocol, Server, Tool};
 use behalf_policy::decide::Operation;
 use behalf_policy::raw_path;
 use bytes::Bytes;
@@ -47,6 +47,11 @@ impl Api {
     /// Method and path, to be asked about again.
     pub(super) fn route(&self) -> (HttpMethod, String) {
         (self.method, self.below.clone())
+    }
+
+    /// What the row needs, if there is one.
+    pub(super) fn row<'s>(&self, server: &'s Server) -> Option<&'s Tool> {
+        server.route(self.method, &self.below).map(|row| &row.needs)
     }
 
     /// The name of the row, if there is one.

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use behalf_policy::envelope::ListKind;
 use behalf_policy::listing::SseFilter;
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
+use super::lists::Viewer;
 use super::respond::Denial;
 use crate::clock::Clock;
 use crate::handles::OpenHandle;
@@ -21,8 +21,6 @@ use crate::metrics::Metrics;
 pub(super) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 /// The body of every answer.
 pub(super) type AnswerBody = UnsyncBoxBody<Bytes, BodyError>;
-/// Tells which entries of a list the caller may see.
-pub(super) type Keep = Box<dyn Fn(ListKind, &str) -> bool + Send>;
 
 /// A body that is there already.
 pub(super) fn full(bytes: Bytes) -> AnswerBody {
@@ -65,7 +63,7 @@ impl Drop for OpenRequest {
 /// hyper drops it, and with it the request to the server and the handle, at once.
 pub(super) struct CallBody {
     server: Incoming,
-    filter: Option<Box<SseFilter<Keep>>>,
+    filter: Option<Box<SseFilter<Viewer>>>,
     held: Option<(OpenRequest, Option<OpenHandle>, Clock)>,
     ended: bool,
 }
@@ -80,7 +78,7 @@ impl CallBody {
         Self { server, filter: None, held: Some((open, handle, clock.clone())), ended: false }
     }
 
-    pub(super) fn filtered(mut self, filter: SseFilter<Keep>) -> Self {
+    pub(super) fn filtered(mut self, filter: SseFilter<Viewer>) -> Self {
         self.filter = Some(Box::new(filter));
         self
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use behalf_policy::bundle::document::Carrier;
 use behalf_policy::bundle::{Host, Policy, Stage};
+use behalf_policy::challenge;
 use behalf_policy::claims::Caller;
-use behalf_policy::decide::{Operation, shows};
 use behalf_policy::envelope::{Era, Limits, ListKind, Message, Target};
 use behalf_policy::listing::{SseFilter, filter_list};
 use behalf_policy::wire::HANDLE_HEADER;
@@ -22,7 +22,9 @@ use hyper::body::Incoming;
 use secrecy::SecretString;
 
 use super::api::{Api, is_too_large};
-use super::body::{AnswerBody, CallBody, Keep, OpenRequest, full, read};
+use super::body::{AnswerBody, CallBody, OpenRequest, full, read};
+use super::held::{Held, Untold, hold};
+use super::lists::Viewer;
 use super::owned::{Made, Remembered};
 use super::respond::Denial;
 use super::sessions::{LAST_EVENT_ID, Principal, SESSION_ID};
@@ -31,7 +33,7 @@ use super::{Inbound, headers};
 use crate::bundle_source::{Active, Prepared};
 use crate::clock::Clock;
 use crate::drain::Draining;
-use crate::handles::OpenHandle;
+use crate::handles::{OpenHandle, Want};
 use crate::recording::Recording;
 
 /// A request that may go to the server.
@@ -81,6 +83,18 @@ impl Outgoing<'_> {
             )
         };
         self.message.filter(|message| may(message.target()))
+    }
+
+    /// Whether the caller may be told what a provider or a downstream wants of it: where refusals are enforced, and the row
+    /// explains them.
+    fn tells(&self) -> bool {
+        let server = &self.policy.server;
+        let row = match (self.target(), self.api) {
+            (Some(Target::ToolCall { name }), _) => server.tools.get(name.as_str()),
+            (_, Some(api)) => api.row(server),
+            _ => None,
+        };
+        self.policy.stage == Stage::Enforce && row.is_some_and(|row| row.denial.explains())
     }
 
     fn target(&self) -> Option<&Target> {
@@ -165,6 +179,14 @@ impl Outgoing<'_> {
     }
 }
 
+/// Who is told what is wanted, and in answer to what.
+struct Asks<'a> {
+    policy: &'a Policy,
+    principal: Principal,
+    caller: Option<Arc<Caller>>,
+    id: Option<&'a str>,
+}
+
 impl Inbound {
     /// Sends the request to the server and gives its answer as the caller gets it.
     pub(super) async fn forward(
@@ -204,13 +226,37 @@ impl Inbound {
             Some(made) => made.clone(),
             None => Made::by(message, outgoing.principal, outgoing.policy),
         });
+        let (tells, wanted) = (outgoing.tells(), outgoing.handle.as_ref().map(OpenHandle::wanted));
+        let asks = Asks {
+            policy: outgoing.policy,
+            principal: outgoing.principal,
+            caller: outgoing.caller.clone(),
+            id: outgoing.message.and_then(Message::id_text),
+        };
         let answer = match outgoing.filter() {
             Some((caller, asked)) if answer.status().is_success() => {
-                filtered(outgoing, answer, caller, asked, &self.clock).await?
+                let viewer = Viewer {
+                    active: Arc::clone(outgoing.active),
+                    caller,
+                    era: outgoing.era(),
+                    mirrored: self.mirrored.clone(),
+                    clock: self.clock.clone(),
+                };
+                filtered(outgoing, answer, viewer, asked, &self.clock).await?
             }
             _ => passed(outgoing, answer, &self.clock),
         };
         let (head, mut body) = answer.into_parts();
+        if let Some(wanted) = wanted {
+            let held = if tells { hold(&head, body, &wanted, asks.id).await } else { Held::Begun(body) };
+            body = match held {
+                Held::Goes(body) => body,
+                Held::Failed(want) => return Err(self.interaction(&asks, &want)),
+                Held::Begun(body) => {
+                    Untold::new(body, wanted, recording.on_untold(head.status)).boxed_unsync()
+                }
+            };
+        }
         if let Some(made) = made {
             let limit = Limits::default().bytes;
             body = Remembered::new(body, events, limit, self.owned.clone(), made).boxed_unsync();
@@ -219,6 +265,20 @@ impl Inbound {
             body = Watched::new(body, terms, recording.on_cut(head.status)).boxed_unsync();
         }
         Ok(Response::from_parts(head, body))
+    }
+
+    /// Tells the caller what is wanted of it, unless it was told often enough.
+    fn interaction(&self, asks: &Asks<'_>, want: &Want) -> Denial {
+        let challenge = challenge::interaction(asks.policy, &want.interaction);
+        let issued = asks.caller.as_ref().and_then(|caller| caller.login.issued);
+        let now = self.clock.now();
+        let may = self.asked.may_ask(asks.principal, want, &challenge, issued, now);
+        let header = HeaderValue::from_str(&challenge).ok().filter(|_| may);
+        Denial::Interaction(header.map(|mut header| {
+            // What somebody else wrote is in it, however bounded: no text of ours shows it.
+            header.set_sensitive(true);
+            header
+        }))
     }
 
     /// Remembers whose session the server opened, and forgets the one it ended.
@@ -255,7 +315,7 @@ fn passed(outgoing: Outgoing<'_>, answer: Response<Incoming>, clock: &Clock) -> 
 async fn filtered(
     outgoing: Outgoing<'_>,
     answer: Response<Incoming>,
-    caller: Arc<Caller>,
+    viewer: Viewer,
     asked: Option<(ListKind, String)>,
     clock: &Clock,
 ) -> Result<Response<AnswerBody>, Denial> {
@@ -275,19 +335,12 @@ async fn filtered(
     for name in ["content-md5", "digest", "content-digest", "repr-digest"] {
         headers.remove(name);
     }
-    let active = Arc::clone(outgoing.active);
-    let keep: Keep = Box::new(move |kind, name| {
-        let tool = (kind == ListKind::Tools).then_some(name);
-        let denied = active.bundle.deny.refuses(&caller.subject, tool);
-        let shown = |policy: &Policy| shows(policy, &caller, Operation::of_entry(kind, name));
-        !denied && active.policy().is_some_and(|(policy, _)| shown(policy))
-    });
     let kind = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match kind.as_str() {
         "text/event-stream" => {
             let asked = asked.as_ref().map(|(kind, id)| (*kind, id.as_str()));
-            let filter = SseFilter::new(asked, era, limits, keep);
+            let filter = SseFilter::new(asked, era, limits, viewer);
             let body = CallBody::new(body, outgoing.handle, clock, outgoing.open).filtered(filter);
             Ok(response(head.status, headers, body.boxed_unsync()))
         }
@@ -297,14 +350,14 @@ async fn filtered(
                 .await
                 .map_err(|_| Denial::ServerUnavailable)?;
             let body = body.ok_or(Denial::Listing(ListingError::TooLarge))?;
-            let body = filter_list(&body, kind, &keep, era, &limits).map_err(Denial::Listing)?;
+            let body = filter_list(&body, kind, &viewer, era, &limits).map_err(Denial::Listing)?;
             Ok(response(head.status, headers, full(Bytes::from(body))))
         }
         _ => Err(Denial::Listing(ListingError::Shape)),
     }
 }
 
-fn is_kind(headers: &HeaderMap, kind: &str) -> bool {
+pub(super) fn is_kind(headers: &HeaderMap, kind: &str) -> bool {
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(kind)
 }

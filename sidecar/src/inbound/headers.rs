@@ -1,5 +1,6 @@
 //! Which header fields pass, in both directions.
 
+use behalf_policy::envelope::PARAM_PREFIX;
 use behalf_policy::wire::HEADER_PREFIX;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
@@ -37,6 +38,19 @@ const OTHER_TARGET: [&str; 6] = [
     "x-rewrite-url",
 ];
 
+/// What proxies that terminate TLS write a client's certificate into, by how the names begin (RFC 9440; `X-Forwarded-…`
+/// apart, of which none passes). There is no hop whose word on it is taken: a certificate counts that was proved to us (A27).
+const CLIENT_CERTIFICATE: [&str; 8] = [
+    "client-cert",
+    "x-client-cert",
+    "x-ssl-",
+    "ssl-client-",
+    "x-tls-client-",
+    "x-amzn-mtls-",
+    "x-arr-clientcert",
+    "cf-client-cert",
+];
+
 /// What a server cannot say in our place (D16); its cookies would come back as credentials.
 const SERVER_ONLY: [HeaderName; 3] =
     [header::WWW_AUTHENTICATE, header::SET_COOKIE, HeaderName::from_static("dpop-nonce")];
@@ -47,8 +61,9 @@ pub(super) fn for_server(from: &HeaderMap) -> HeaderMap {
     let mut to = HeaderMap::with_capacity(from.len());
     for (name, value) in from {
         let text = name.as_str();
-        // Some servers read `_` as `-`: then such a name is a twin of one that was judged or removed.
-        let drop = text.contains('_')
+        // Some servers read `_` as `-`: then such a name is a twin of one that was judged or removed. Headers of
+        // arguments are named by the server.
+        let drop = (text.contains('_') && !text.starts_with(PARAM_PREFIX))
             || HOP_BY_HOP.contains(name)
             || CALLER_ONLY.contains(name)
             || [header::HOST, header::CONTENT_LENGTH, header::EXPECT, header::FORWARDED].contains(name)
@@ -56,6 +71,7 @@ pub(super) fn for_server(from: &HeaderMap) -> HeaderMap {
             || text.starts_with("x-forwarded-")
             || text == "x-real-ip"
             || OTHER_TARGET.contains(&text)
+            || CLIENT_CERTIFICATE.iter().any(|start| text.starts_with(start))
             || is_ours(text)
             // What is written like a handle is none of the caller's, wherever it stands.
             || holds_handle(value.as_bytes())
@@ -180,6 +196,8 @@ mod tests {
             ("accept", "application/json"),
             ("traceparent", "00-a-b-01"),
             ("mcp-param-a", "1"),
+            ("mcp-param-a_b", "1"),
+            ("mcp_param-a", "1"),
             ("behalfx", "1"),
             ("behalfs-own", "1"),
             ("x-behalf-a", "behalf_short"),
@@ -187,7 +205,33 @@ mod tests {
         let to = for_server(&from);
         let mut names: Vec<_> = to.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
-        assert_eq!(names, ["accept", "behalfs-own", "behalfx", "mcp-param-a", "traceparent", "x-behalf-a"]);
+        assert_eq!(
+            names,
+            ["accept", "behalfs-own", "behalfx", "mcp-param-a", "mcp-param-a_b", "traceparent", "x-behalf-a"]
+        );
+    }
+
+    #[test]
+    fn a27_no_header_says_who_the_client_is_by_its_certificate() {
+        let names = [
+            "X-Forwarded-Client-Cert",
+            "x-forwarded-tls-client-cert",
+            "Client-Cert",
+            "Client-Cert-Chain",
+            "X-SSL-Client-Cert",
+            "X-SSL-Client-S-DN",
+            "SSL-Client-Cert",
+            "ssl_client_cert",
+            "X-Client-Cert",
+            "X-Client-Certificate",
+            "X-Tls-Client-Cert",
+            "X-Amzn-Mtls-Clientcert-Leaf",
+            "X-ARR-ClientCert",
+            "CF-Client-Cert-SHA256",
+        ];
+        let from = map(&names.map(|name| (name, ":AAAA:")));
+        assert_eq!(from.len(), names.len());
+        assert_eq!(for_server(&from), HeaderMap::new());
     }
 
     #[test]

@@ -4,9 +4,10 @@
 //! record, which names the same request id.
 
 use behalf_policy::bundle::{Protocol, RefuseAllReason};
-use behalf_policy::challenge;
-use behalf_policy::claims::TokenRefusal;
+use behalf_policy::challenge::{self, Beside};
+use behalf_policy::claims::{Scheme, TokenRefusal};
 use behalf_policy::decision::{Reason, Refusal};
+use behalf_policy::dpop::ProofRefusal;
 use behalf_policy::envelope::{EnvelopeError, EnvelopeReason, Era, Message, Target};
 use behalf_policy::listing::ListingError;
 use behalf_policy::raw_path::PathRefusal;
@@ -21,8 +22,10 @@ use serde_json::{Map, Value, json, value::RawValue};
 use super::body::{AnswerBody, full};
 use super::sessions::SessionRefusal;
 use crate::bundle_source::Active;
+use crate::dpop::Forgetful;
 use crate::handles::OpenError;
 use crate::limits::{LimitReason, Limited};
+use crate::tls::ClientRefusal;
 
 /// The method does not exist (JSON-RPC 2.0 §5.1).
 const METHOD_NOT_FOUND: i64 = -32_601;
@@ -31,6 +34,8 @@ const RESOURCE_NOT_FOUND: i64 = -32_602;
 /// The same up to 2025-11-25.
 const RESOURCE_NOT_FOUND_LEGACY: i64 = -32_002;
 
+/// A nonce for the caller's next proof (RFC 9449 §8.2).
+pub(super) const NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 /// Names the record of a request to its caller.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("behalf-request-id");
 
@@ -67,6 +72,10 @@ pub(super) enum Denial {
     BodyUnreadable,
     #[error("{0}")]
     Envelope(EnvelopeError),
+    #[error("this is an https port")]
+    TlsRequired,
+    #[error("{0}")]
+    Client(ClientRefusal),
     #[error("authentication is required")]
     NoCredentials,
     #[error("authentication is required")]
@@ -79,6 +88,10 @@ pub(super) enum Denial {
     TokenInQuery,
     #[error("the access token is not valid here")]
     Token(TokenRefusal),
+    #[error("the proof of possession is not valid here")]
+    Proof(ProofRefusal),
+    #[error("{0}")]
+    Forgetful(Forgetful),
     #[error("the access token cannot be checked now")]
     KeysUnavailable,
     #[error("the state or task is not known; start the call anew")]
@@ -97,6 +110,8 @@ pub(super) enum Denial {
     TooMany(Limited),
     #[error("no further call can be opened now")]
     Open(OpenError),
+    #[error("a downstream of this call, or its provider, asks for something of the caller")]
+    Interaction(Option<HeaderValue>),
     #[error("the server cannot be reached")]
     ServerUnavailable,
     #[error("the server did not answer in time")]
@@ -126,12 +141,16 @@ impl Denial {
             Self::BodyTimeout => "BodyTimeout",
             Self::BodyUnreadable => "BodyUnreadable",
             Self::Envelope(error) => error.reason().as_str(),
+            Self::TlsRequired => "TLSRequired",
+            Self::Client(refusal) => refusal.as_str(),
             Self::NoCredentials => "NoCredentials",
             Self::SchemeNotSupported => "SchemeNotSupported",
             Self::CredentialsMalformed => "CredentialsMalformed",
             Self::SeveralCredentials => "SeveralCredentials",
             Self::TokenInQuery => "TokenInQuery",
             Self::Token(refusal) => refusal.as_str(),
+            Self::Proof(refusal) => refusal.as_str(),
+            Self::Forgetful(full) => full.reason(),
             Self::KeysUnavailable => "KeysUnavailable",
             Self::IntrospectionUnavailable => "IntrospectionUnavailable",
             Self::NotOwned => "StateNotOfPrincipal",
@@ -143,6 +162,8 @@ impl Denial {
             }
             Self::TooMany(limited) => limited.reason.as_str(),
             Self::Open(error) => error.reason(),
+            Self::Interaction(Some(_)) => "InteractionRequired",
+            Self::Interaction(None) => "InteractionRepeated",
             Self::ServerUnavailable => "ServerUnavailable",
             Self::ServerTimeout => "ServerTimeout",
             Self::ServerSession => "ServerSessionReused",
@@ -155,11 +176,12 @@ impl Denial {
         matches!(
             self,
             Self::NoCredentials
+                | Self::Client(_)
                 | Self::SchemeNotSupported
                 | Self::CredentialsMalformed
                 | Self::SeveralCredentials
                 | Self::Token(_)
-        )
+        ) || matches!(self, Self::Proof(refusal) if *refusal != ProofRefusal::NonceNeeded)
     }
 
     /// The same in the protocol's own words, where it has some for what is not there: a method that the modern era
@@ -184,6 +206,7 @@ impl Denial {
             Self::NoBundle
             | Self::RefuseAll(_)
             | Self::NotRecorded
+            | Self::Forgetful(_)
             | Self::KeysUnavailable
             | Self::IntrospectionUnavailable
             | Self::Open(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -202,6 +225,7 @@ impl Denial {
                 StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::BAD_REQUEST)
             }
             Self::BadTarget
+            | Self::TlsRequired
             | Self::UpgradeNotAllowed
             | Self::QueryNotAllowed
             | Self::Path(_)
@@ -211,11 +235,18 @@ impl Denial {
             | Self::SeveralCredentials
             | Self::TokenInQuery
             | Self::Session(SessionRefusal::Malformed) => StatusCode::BAD_REQUEST,
-            Self::NoCredentials | Self::SchemeNotSupported | Self::Token(_) => StatusCode::UNAUTHORIZED,
+            Self::NoCredentials | Self::SchemeNotSupported | Self::Token(_) | Self::Proof(_) => {
+                StatusCode::UNAUTHORIZED
+            }
             Self::Policy(refusal) if refusal.reason == Reason::SubjectExpired => StatusCode::UNAUTHORIZED,
             // A login that nobody is asked for again is simply not enough.
             Self::Policy(refusal) if refusal.log_in.is_some() => StatusCode::UNAUTHORIZED,
-            Self::Policy(_) | Self::NoSuchResource { .. } | Self::OriginNotAllowed => StatusCode::FORBIDDEN,
+            Self::Interaction(Some(_)) => StatusCode::UNAUTHORIZED,
+            // Whoever is not asked again is simply refused (D32).
+            Self::Interaction(None) => StatusCode::FORBIDDEN,
+            Self::Policy(_) | Self::NoSuchResource { .. } | Self::OriginNotAllowed | Self::Client(_) => {
+                StatusCode::FORBIDDEN
+            }
             Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::ServerTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::ServerUnavailable | Self::ServerSession | Self::Listing(_) => StatusCode::BAD_GATEWAY,
@@ -228,6 +259,8 @@ impl Denial {
             Self::NoCredentials | Self::SchemeNotSupported => "NoCredentials",
             Self::CredentialsMalformed | Self::SeveralCredentials | Self::TokenInQuery => "InvalidRequest",
             Self::Token(_) => "InvalidToken",
+            Self::Proof(ProofRefusal::NonceNeeded) => "UseNonce",
+            Self::Proof(_) => "InvalidProof",
             Self::Session(SessionRefusal::Unknown | SessionRefusal::Foreign) => "SessionUnknown",
             Self::ServerSession | Self::Listing(_) => "ServerAnswerUnusable",
             Self::TooMany(_) => LimitReason::RateLimited.as_str(),
@@ -245,6 +278,11 @@ impl Denial {
         match self {
             Self::NoCredentials | Self::SchemeNotSupported => Some(prepared.challenge_none.clone()),
             Self::Token(_) => Some(prepared.challenge_invalid_token.clone()),
+            Self::Proof(refusal) => {
+                let nonce = *refusal == ProofRefusal::NonceNeeded;
+                let error = if nonce { "use_dpop_nonce" } else { "invalid_dpop_proof" };
+                HeaderValue::from_str(&challenge::invalid_proof(policy, error)).ok()
+            }
             Self::CredentialsMalformed | Self::SeveralCredentials | Self::TokenInQuery => {
                 Some(prepared.challenge_invalid_request.clone())
             }
@@ -254,12 +292,26 @@ impl Denial {
             Self::Policy(Refusal { log_in: Some(log_in), .. }) => {
                 HeaderValue::from_str(&challenge::insufficient_user_authentication(policy, log_in)).ok()
             }
+            Self::Interaction(challenge) => challenge.clone(),
             // What the caller could not obtain is not asked for (D32).
             Self::Policy(refusal) if refusal.explain && !refusal.challenge.is_empty() => {
                 HeaderValue::from_str(&challenge::insufficient_scope(policy, &refusal.challenge)).ok()
             }
             _ => None,
         }
+    }
+
+    /// The challenge in the scheme that was used, and what other scheme would do.
+    fn challenges(&self, active: Option<&Active>, used: Option<Scheme>) -> Vec<HeaderValue> {
+        let Some((policy, _)) = active.and_then(Active::policy) else { return Vec::new() };
+        let Some(bearer) = self.challenge(active) else { return Vec::new() };
+        let beside = match self {
+            Self::NoCredentials | Self::SchemeNotSupported | Self::Token(_) | Self::Proof(_) => Beside::Offer,
+            Self::SeveralCredentials => Beside::Same,
+            _ => Beside::Nothing,
+        };
+        let lines = challenge::schemes(policy, used, bearer.to_str().unwrap_or_default(), beside);
+        lines.iter().filter_map(|line| HeaderValue::from_str(line).ok()).collect()
     }
 
     /// JSON-RPC codes of our own stand outside the range that JSON-RPC and MCP reserve (C12).
@@ -274,10 +326,11 @@ impl Denial {
     }
 }
 
-/// The answer to a refused request. `id` is the JSON text of the request's id, when it was read.
+/// The answer to a refused request, in the scheme it `used`. `id` is the JSON text of the request's id, when it was read.
 pub(super) fn refuse(
     denial: &Denial,
     active: Option<&Active>,
+    used: Option<Scheme>,
     id: Option<&str>,
     request_id: &str,
 ) -> Response<AnswerBody> {
@@ -309,8 +362,8 @@ pub(super) fn refuse(
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Some(challenge) = denial.challenge(active) {
-        headers.insert(WWW_AUTHENTICATE, challenge);
+    for challenge in denial.challenges(active, used) {
+        headers.append(WWW_AUTHENTICATE, challenge);
     }
     if let Denial::TooMany(limited) = denial {
         headers.insert(RETRY_AFTER, HeaderValue::from(limited.retry_after));

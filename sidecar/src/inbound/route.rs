@@ -6,7 +6,6 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use behalf_policy::bundle::{Policy, Stage};
-use behalf_policy::claims::{Caller, Presented, Scheme, TokenRefusal, check_binding};
 use behalf_policy::decide::{decide_metered, decide_unknown_caller};
 use behalf_policy::decision::{Decision, Permit};
 use behalf_policy::envelope::{EnvelopeError, EnvelopeReason, Era, Limits, Message, Target, check_media};
@@ -17,20 +16,19 @@ use hyper::body::Incoming;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::api::{Api, methods, upload};
-use super::authenticate::bearer;
+use super::authenticate::{Proved, scheme};
 use super::body::{AnswerBody, OpenRequest, read};
-use super::connection::ClientCertificate;
+use super::connection::{InTheClear, check_client};
 use super::forward::Outgoing;
 use super::head::{Route, media, mirrored, route};
-use super::respond::{Denial, REQUEST_ID, metadata, refuse};
+use super::respond::{Denial, NONCE, REQUEST_ID, metadata, refuse};
 use super::sessions::Principal;
 use super::stream::operation_of;
 use super::{Inbound, cors};
 use crate::bundle_source::{Active, Prepared};
 use crate::drain::Draining;
-use crate::handles::{CallName, OpenCall, OpenHandle};
+use crate::handles::{CallName, OpenCall, OpenHandle, Wanted};
 use crate::recording::{NotRecorded, Recording, Unanswered, verb};
-use crate::token::TokenError;
 
 /// With which a client takes a request back (MCP basic/utilities/cancellation).
 const CANCELLED: &str = "notifications/cancelled";
@@ -45,12 +43,6 @@ impl From<Denial> for Refused {
     fn from(denial: Denial) -> Self {
         Self { denial, id: None }
     }
-}
-
-/// A caller that proved who it is, with the token it proved it by.
-struct Proved {
-    caller: Arc<Caller>,
-    token: SecretString,
 }
 
 /// What a handle is opened on, besides who calls which tool.
@@ -81,19 +73,24 @@ impl Inbound {
         };
         let page = active.as_deref().and_then(Active::policy);
         let page = page.and_then(|(policy, _)| cors::page(request.headers(), &policy.server));
+        let (used, mut nonce) = (scheme(request.headers()), None);
         let mut recording = Recording::inbound(&self.audit, &request_id);
-        let served = self.serve(active.as_ref(), request, &request_id, &mut recording, open).await;
+        let served =
+            self.serve(active.as_ref(), request, &request_id, &mut recording, (open, &mut nonce)).await;
         let mut response = served.unwrap_or_else(|refused| {
             recording.reason(refused.denial.reason());
-            refuse(&refused.denial, active.as_deref(), refused.id.as_deref(), &request_id)
+            refuse(&refused.denial, active.as_deref(), used, refused.id.as_deref(), &request_id)
         });
         match recording.finish(response.status()).await {
             Ok(()) => {}
-            Err(NotRecorded::Told) => response = refuse(&Denial::NotRecorded, None, None, &request_id),
+            Err(NotRecorded::Told) => response = refuse(&Denial::NotRecorded, None, None, None, &request_id),
             Err(NotRecorded::Unanswered(none)) => return Err(none),
         }
         if let Ok(id) = HeaderValue::from_str(&request_id) {
             response.headers_mut().insert(REQUEST_ID, id);
+        }
+        if let Some(nonce) = nonce {
+            response.headers_mut().insert(NONCE, nonce);
         }
         if let Some(page) = page {
             cors::let_see(response.headers_mut(), page);
@@ -108,13 +105,16 @@ impl Inbound {
         request: Request<Incoming>,
         request_id: &str,
         recording: &mut Recording,
-        open: OpenRequest,
+        (open, nonce): (OpenRequest, &mut Option<HeaderValue>),
     ) -> Result<Response<AnswerBody>, Refused> {
         let (parts, body) = request.into_parts();
         recording.trace(&parts.headers);
         recording.method(format!("HTTP {}", verb(&parts.method)), None);
         if !self.audit.is_open() {
             return Err(Denial::NotRecorded.into());
+        }
+        if parts.extensions.get::<InTheClear>().is_some() {
+            return Err(Denial::TlsRequired.into());
         }
         let active = active.ok_or(Denial::NoBundle)?;
         recording.bundle(&active.bundle);
@@ -152,7 +152,8 @@ impl Inbound {
             };
             recording.method(message.method().unwrap_or("response").to_owned(), tool);
         }
-        let judged = Judged { active, policy, prepared, parts: &parts, message: message.as_ref(), api };
+        let judged =
+            Judged { active, policy, prepared, parts: &parts, message: message.as_ref(), api, nonce };
         self.judge(judged, request_id, recording, open).await.map_err(|denial| Refused {
             denial: denial.in_words_of(message.as_ref()),
             id: message.as_ref().and_then(Message::id_text).map(str::to_owned),
@@ -166,10 +167,14 @@ impl Inbound {
         recording: &mut Recording,
         open: OpenRequest,
     ) -> Result<Response<AnswerBody>, Denial> {
-        let Judged { active, policy, prepared, parts, message, api } = judged;
+        let Judged { active, policy, prepared, parts, message, api, nonce } = judged;
         let (api, upload) = api.unzip();
         let now = self.clock.now();
-        let proved = self.authenticate(active, policy, parts).await;
+        // Before any credential is looked at: what stands here was not said to us.
+        let proved = match check_client(&parts.extensions, policy, prepared, now) {
+            Ok(()) => self.authenticate(active, policy, parts, nonce).await,
+            Err(refusal) => Err(Denial::Client(refusal)),
+        };
         if proved.as_ref().is_err_and(Denial::is_of_nobody) {
             self.limits.unauthenticated(peer(parts), self.clock.millis()).map_err(Denial::TooMany)?;
         }
@@ -224,6 +229,12 @@ impl Inbound {
                     }
                     Decision::WouldDeny(_) => None,
                     Decision::Permit(permit) => {
+                        if let Some(message) = message
+                            && let Err(error) = self.mirrored.check(message, &parts.headers, now)
+                        {
+                            recording.decision("Refuse", Some(error.reason().as_str()));
+                            return Err(Denial::Envelope(error));
+                        }
                         let id = message.and_then(Message::id_text);
                         let terms = Terms {
                             request_id,
@@ -257,24 +268,6 @@ impl Inbound {
         };
         recording.intend().await.map_err(|_| Denial::NotRecorded)?;
         self.forward(outgoing, recording).await
-    }
-
-    async fn authenticate(&self, active: &Active, policy: &Policy, parts: &Parts) -> Result<Proved, Denial> {
-        let token = bearer(&parts.headers)?;
-        let caller = match self.verifier.caller(active, policy, token.expose_secret(), self.clock.now()).await
-        {
-            Ok(caller) => caller,
-            Err(TokenError::Refused(refusal)) => return Err(Denial::Token(refusal)),
-            Err(TokenError::KeysUnavailable) => return Err(Denial::KeysUnavailable),
-            Err(TokenError::NotAnswered) => return Err(Denial::IntrospectionUnavailable),
-        };
-        let provider = policy.providers.get(&caller.provider);
-        let provider = provider.ok_or(Denial::Token(TokenRefusal::UnknownIssuer))?;
-        let certificate = parts.extensions.get::<ClientCertificate>().map(|proved| proved.0);
-        let presented = Presented { scheme: Scheme::Bearer, key: None, certificate };
-        // Not remembered with the token: it says nothing of who sends it this time.
-        check_binding(provider, &caller, &presented).map_err(Denial::Token)?;
-        Ok(Proved { caller, token })
     }
 
     /// A caller that takes its call back takes the handle back with it, whatever the server makes of it.
@@ -317,6 +310,7 @@ impl Inbound {
             opened: self.clock.now(),
             grace: terms.grace,
             name: terms.name,
+            wanted: Wanted::default(),
         };
         self.handles.open(call).map(Some).map_err(Denial::Open)
     }
@@ -330,6 +324,8 @@ struct Judged<'a> {
     parts: &'a Parts,
     message: Option<&'a Message>,
     api: Option<(Api, AnswerBody)>,
+    /// The `DPoP-Nonce` of the answer, whatever the answer is.
+    nonce: &'a mut Option<HeaderValue>,
 }
 
 /// Whether the arguments of this call decide about it, now and at each use of its handle.

@@ -42,6 +42,10 @@ impl Reply {
         Self::Whole(response.body(body.into()).unwrap())
     }
 
+    pub fn is_ok(&self) -> bool {
+        matches!(self, Self::Whole(response) if response.status() == 200)
+    }
+
     pub fn json(status: u16, body: &serde_json::Value) -> Self {
         Self::text(status, "application/json", body.to_string())
     }

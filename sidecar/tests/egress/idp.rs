@@ -17,7 +17,7 @@ use behalf_policy::decision::{Decision, ExchangeOrder};
 use behalf_policy::ids::{ClientId, EntryName, Group, Scope, Subject, Timestamp, ToolName};
 use behalf_sidecar::clock::{Clock, ManualClock};
 use behalf_sidecar::exchange::Exchanger;
-use behalf_sidecar::handles::OpenCall;
+use behalf_sidecar::handles::{OpenCall, Wanted};
 use behalf_sidecar::metrics::Metrics;
 use behalf_sidecar::provider::Providers;
 use behalf_sidecar::provider::address::AddressPolicy;
@@ -67,6 +67,9 @@ type Lie = Arc<dyn Fn(&mut Map<String, Value>, &mut Value) + Send + Sync>;
 /// A reply in the place of the token endpoint's.
 pub type Instead = Box<dyn Fn() -> Reply + Send>;
 
+/// What the token endpoint answers to a good request for the subject of these claims, if not a token.
+pub type Refuses = Box<dyn Fn(&Value) -> Option<Reply> + Send>;
+
 pub struct Idp {
     pub fake: Fake,
     pub key: Arc<SigningKey>,
@@ -74,6 +77,7 @@ pub struct Idp {
     pub lie: Arc<Mutex<Lie>>,
     /// Takes the place of the token endpoint when set.
     pub instead: Arc<Mutex<Option<Instead>>>,
+    refuses: Arc<Mutex<Option<Refuses>>>,
     logins: Mutex<BTreeMap<(String, u32), String>>,
 }
 
@@ -87,11 +91,13 @@ impl Idp {
         let published = Arc::new(Mutex::new(json!({"keys": [key.jwk()]})));
         let lie: Arc<Mutex<Lie>> = Arc::new(Mutex::new(Arc::new(|_: &mut _, _: &mut _| {})));
         let instead: Arc<Mutex<Option<Instead>>> = Arc::new(Mutex::new(None));
+        let refuses: Arc<Mutex<Option<Refuses>>> = Arc::new(Mutex::new(None));
         let fake = Fake::start(|_| Reply::Hang).await;
         let issuer = fake.url("/realms/acme");
         {
             let (key, published, lie, instead) =
                 (Arc::clone(&key), Arc::clone(&published), Arc::clone(&lie), Arc::clone(&instead));
+            let refuses = Arc::clone(&refuses);
             fake.answer_with(move |seen| match seen.target.as_str() {
                 METADATA => Reply::json(
                     200,
@@ -104,12 +110,16 @@ impl Idp {
                         return instead();
                     }
                     let lie = Arc::clone(&lie.lock().unwrap());
-                    token(&seen, &issuer, &key, &*lie)
+                    let reply = token(&seen, &issuer, &key, &*lie);
+                    match &*refuses.lock().unwrap() {
+                        Some(refuses) if reply.is_ok() => refuses(&subject(&seen)).unwrap_or(reply),
+                        _ => reply,
+                    }
                 }
                 _ => Reply::text(404, "text/plain", "no"),
             });
         }
-        Self { fake, key, published, lie, instead, logins: Mutex::default() }
+        Self { fake, key, published, lie, instead, refuses, logins: Mutex::default() }
     }
 
     pub fn issuer(&self) -> String {
@@ -122,6 +132,11 @@ impl Idp {
 
     pub fn instead(&self, reply: impl Fn() -> Reply + Send + 'static) {
         *self.instead.lock().unwrap() = Some(Box::new(reply));
+    }
+
+    /// Refuses good requests for some subjects.
+    pub fn refuses(&self, refuses: impl Fn(&Value) -> Option<Reply> + Send + 'static) {
+        *self.refuses.lock().unwrap() = Some(Box::new(refuses));
     }
 
     pub fn exchanges(&self) -> usize {
@@ -172,6 +187,12 @@ impl Idp {
     pub fn bundle(&self, change: impl FnOnce(&mut Value)) -> Bundle {
         Bundle::load(self.document(change), "sha256:test".to_owned()).unwrap()
     }
+}
+
+/// Claims of the token that a request is about.
+fn subject(seen: &Seen) -> Value {
+    let mut form = url::form_urlencoded::parse(&seen.body);
+    claims(&form.find(|(name, _)| name == "subject_token").unwrap().1)
 }
 
 /// The provider's side of RFC 8693, checked parameter by parameter.
@@ -324,6 +345,7 @@ pub fn call(caller: &Caller, token: &str) -> OpenCall {
         opened: Timestamp(NOW),
         grace: 0,
         name: None,
+        wanted: Wanted::default(),
     }
 }
 

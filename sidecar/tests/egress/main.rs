@@ -16,4 +16,6 @@ mod recorded;
 mod redirect;
 mod streams;
 mod tap;
+mod told;
+mod whole;
 mod world;

@@ -13,6 +13,7 @@ use behalf_sidecar::clock::ManualClock;
 use behalf_sidecar::config::{Config, ProbeTable};
 use behalf_sidecar::provider::http::sha256;
 use http::Response;
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use serde_json::Value;
 
@@ -139,11 +140,22 @@ impl World {
         call.send(self.app.addresses.inbound).await
     }
 
+    /// One more request was sent, by another way.
+    pub(crate) fn count_one(&self) {
+        self.sent.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// A call whose answer is an event stream that goes on until what feeds it is dropped.
     pub(crate) async fn open(&self, call: Call) -> (Response<Incoming>, Events) {
         let streams = self.server.stream_next();
-        let answer = call.start(self.app.addresses.inbound).await;
-        (answer, streams.recv().unwrap())
+        let call = tokio::spawn(call.start(self.app.addresses.inbound));
+        let events = eventually("the server has the request", async || streams.try_recv().ok()).await;
+        // The head of a call's stream waits for the first bytes.
+        events.unbounded_send(": open\n\n").unwrap();
+        let mut answer = call.await.unwrap();
+        let first = answer.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(first, ": open\n\n");
+        (answer, events)
     }
 
     /// A call whose answer is slow and no event stream: it goes on until what feeds it is dropped.
@@ -247,6 +259,7 @@ pub(crate) fn config(operator: &Operator, bundle_dir: PathBuf) -> Config {
         pod_addresses: Vec::new(),
         deny_dir: bundle_dir.join("deny"),
         feed_token_file: bundle_dir.join("feed-token"),
+        tls_dir: None,
         bundle_dir,
         bundle_keys: vec![operator.public()],
         nameservers: Vec::new(),
