@@ -240,11 +240,11 @@ pub fn narrowed(
 /// `token_type` (RFC 6749 §5.1): `DPoP` of a token that is bound to a key and of no other (RFC 9449 §6.2), and what is neither
 /// that nor `Bearer` is no access token.
 fn check_type(answer: &Map<String, Value>, binding: Option<Binding>) -> Result<(), TokenRefusal> {
-    let agrees = |to_key: bool| binding.is_none_or(|binding| binding.key.is_some() == to_key);
+    let bound = |to_key: bool| binding.is_none_or(|binding| binding.key.is_some() == to_key);
     let agreed = match answer.get("token_type") {
         None => true,
-        Some(Value::String(kind)) if kind.eq_ignore_ascii_case("bearer") => agrees(false),
-        Some(Value::String(kind)) if kind.eq_ignore_ascii_case("dpop") => agrees(true),
+        Some(Value::String(kind)) if kind.eq_ignore_ascii_case("bearer") => bound(false),
+        Some(Value::String(kind)) if kind.eq_ignore_ascii_case("dpop") => bound(true),
         // RFC 8693 names kinds of token by URN; some write that here.
         Some(Value::String(kind)) if kind == crate::answer::ACCESS_TOKEN_TYPE => true,
         Some(Value::String(_)) => return Err(TokenRefusal::NotAnAccessToken),

@@ -209,6 +209,9 @@ pub struct Record {
     /// Salted hash of the caller's token id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_id_hash: Option<String>,
+    /// What the caller's token is bound to, all of which was proved: `Key`, `Certificate`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub token_bound_to: Vec<&'static str>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde asks for")]

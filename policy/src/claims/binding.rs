@@ -54,6 +54,13 @@ impl Binding {
         Ok(binding)
     }
 
+    /// What there is of it, for records.
+    #[must_use]
+    pub fn names(&self) -> Vec<&'static str> {
+        let key = self.key.map(|_| "Key");
+        key.into_iter().chain(self.certificate.map(|_| "Certificate")).collect()
+    }
+
     /// Whether there is any.
     #[must_use]
     pub fn is_some(&self) -> bool {

@@ -19,7 +19,7 @@ pub(crate) fn check_kind_of_token(
     }
     // Keycloak says in the payload what a token is; a bound one says `DPoP`.
     match read::string(claims, "typ")?.as_deref() {
-        None if provider.flavor == Flavor::Keycloak => return Err(TokenRefusal::NotAnAccessToken),
+        None if provider.flavor == Flavor::Keycloak => Err(TokenRefusal::NotAnAccessToken),
         None | Some("Bearer" | "DPoP") => Ok(()),
         Some(_) => Err(TokenRefusal::NotAnAccessToken),
     }

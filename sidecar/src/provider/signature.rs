@@ -4,7 +4,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use behalf_policy::bundle::Algorithm;
 use behalf_policy::claims::{MAX_TOKEN_BYTES, TokenRefusal};
+use behalf_policy::dpop::{Proof, PublicKey};
 use behalf_policy::strict_json;
+use jsonwebtoken::DecodingKey;
 use serde_json::{Map, Value};
 
 use super::key_set::Key;
@@ -56,9 +58,22 @@ impl<'a> Jws<'a> {
 /// when the key is not one for this algorithm.
 #[must_use]
 pub fn verify(key: &Key, algorithm: Algorithm, signing_input: &str, signature: &str) -> bool {
-    if !key.serves(algorithm) {
-        return false;
-    }
+    key.serves(algorithm) && verify_with(key.decoding(), algorithm, signing_input, signature)
+}
+
+/// Whether a DPoP proof was signed with the private part of the key it shows (RFC 9449 §4.3, 7). Whose key that is, it does
+/// not say.
+#[must_use]
+pub fn verify_by_own_key(proof: &Proof<'_>) -> bool {
+    let key = match &proof.key {
+        PublicKey::Rsa { n, e } => DecodingKey::from_rsa_components(n, e),
+        PublicKey::Ec { x, y, .. } => DecodingKey::from_ec_components(x, y),
+        PublicKey::Ed25519 { x } => DecodingKey::from_ed_components(x),
+    };
+    key.is_ok_and(|key| verify_with(&key, proof.algorithm, proof.signing_input, proof.signature))
+}
+
+fn verify_with(key: &DecodingKey, algorithm: Algorithm, signing_input: &str, signature: &str) -> bool {
     let algorithm = match algorithm {
         Algorithm::RS256 => jsonwebtoken::Algorithm::RS256,
         Algorithm::RS384 => jsonwebtoken::Algorithm::RS384,
@@ -71,6 +86,5 @@ pub fn verify(key: &Key, algorithm: Algorithm, signing_input: &str, signature: &
         Algorithm::EdDSA => jsonwebtoken::Algorithm::EdDSA,
     };
     // An error is a malformed signature or key, hence no proof.
-    jsonwebtoken::crypto::verify(signature, signing_input.as_bytes(), key.decoding(), algorithm)
-        .unwrap_or(false)
+    jsonwebtoken::crypto::verify(signature, signing_input.as_bytes(), key, algorithm).unwrap_or(false)
 }

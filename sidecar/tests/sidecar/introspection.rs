@@ -116,7 +116,17 @@ async fn a21_only_a_literally_active_token_is_taken_and_no_answer_is_a_503() {
         ("another audience", 200, says(|a| a["aud"] = "payroll".into()), 401, "WrongAudience"),
         ("expired", 200, says(|a| a["exp"] = 1.into()), 401, "TokenExpired"),
         ("not yet", 200, says(|a| a["nbf"] = (now() + 4000).into()), 401, "TokenNotYetValid"),
-        ("bound", 200, says(|a| a["cnf"] = json!({"jkt": JKT})), 401, "BoundToken"),
+        (
+            "bound",
+            200,
+            says(|a| {
+                a["cnf"] = json!({"jkt": JKT});
+                a["token_type"] = "DPoP".into();
+            }),
+            401,
+            "BoundToken",
+        ),
+        ("bound, and said not to be", 200, says(|a| a["cnf"] = json!({"jkt": JKT})), 401, "BindingUnknown"),
         ("bound to nothing known", 200, says(|a| a["cnf"] = json!({"jkt": "x"})), 401, "BindingUnknown"),
         ("not bound, and said to be", 200, says(|a| a["token_type"] = "DPoP".into()), 401, "BindingUnknown"),
         ("a refresh token", 200, says(|a| a["typ"] = "Refresh".into()), 401, "NotAnAccessToken"),

@@ -21,6 +21,7 @@ async fn a2_a3_a4_metadata_is_served_to_anyone_at_both_paths() {
                 "authorization_servers": [world.issuer.url],
                 "scopes_supported": ["hr:leave:read", "hr:read", "hr:salary:read"],
                 "bearer_methods_supported": ["header"],
+                "dpop_signing_alg_values_supported": behalf_policy::dpop::ALGORITHMS,
             })
         );
         let record = world.last_record().await;

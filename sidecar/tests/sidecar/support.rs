@@ -2,8 +2,10 @@
 
 pub(crate) mod bundle;
 pub(crate) mod client;
+pub(crate) mod client_tls;
 pub(crate) mod disk;
 pub(crate) mod feed;
+pub(crate) mod holder;
 pub(crate) mod issuer;
 pub(crate) mod server;
 pub(crate) mod tls;

@@ -156,8 +156,14 @@ impl Answer {
         self.headers.get(name).map(|v| v.to_str().unwrap())
     }
 
+    /// The challenge of the scheme that was used, or is asked for first.
     pub(crate) fn challenge(&self) -> Option<&str> {
-        self.header("www-authenticate")
+        self.challenges().first().copied()
+    }
+
+    /// All challenges, one line each.
+    pub(crate) fn challenges(&self) -> Vec<&str> {
+        self.headers.get_all("www-authenticate").iter().map(|value| value.to_str().unwrap()).collect()
     }
 
     pub(crate) fn json(&self) -> Value {
