@@ -22,6 +22,7 @@ use tokio::net::TcpListener;
 use crate::bundle_source::Bundles;
 use crate::feed::Prover;
 use crate::metrics::Metrics;
+use crate::tls::Tls;
 
 /// What the probe port answers from.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct Probes {
     pub readiness: Readiness,
     /// Whether the newest bundle seen was rejected.
     pub bundles: Bundles,
+    /// TLS of the inbound port, where the sidecar terminates it.
+    pub tls: Option<Tls>,
     /// The moved probes.
     pub prober: Prober,
     /// Proves that it is this sidecar who answers.
@@ -99,6 +102,11 @@ impl Probes {
         if let Some(error) = self.bundles.rejection() {
             body.push_str("BundleRejected: ");
             body.push_str(error.reason());
+            body.push('\n');
+        }
+        if let Some(concern) = self.tls.as_ref().and_then(Tls::concern) {
+            body.push_str("tls: ");
+            body.push_str(concern);
             body.push('\n');
         }
         if let Some(active) = self.bundles.current().filter(|active| !active.bundle.deny.is_empty()) {

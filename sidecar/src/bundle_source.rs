@@ -21,6 +21,7 @@ use behalf_policy::bundle::signed::{self, PublicKey, SignedBundleError};
 use behalf_policy::bundle::{Bundle, LoadError};
 pub use deny::DenySource;
 pub use directory::BundleSource;
+pub(crate) use directory::{Mark, mark};
 pub use intake::{Intake, Offered};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
@@ -48,6 +49,9 @@ pub enum BundleError {
     /// It has the serial of the one in use, and other content.
     #[error("the bundle has the serial of the one in use and another content")]
     SerialReused,
+    /// The authorities of clients in it are none.
+    #[error(transparent)]
+    ClientAuthorities(#[from] crate::tls::TrustError),
     /// A value of it cannot stand in a header.
     #[error("a name in the bundle cannot stand in a header")]
     Unprintable,
@@ -63,7 +67,7 @@ impl BundleError {
             Self::Load(error) => error.reason(),
             Self::SerialWentBack { .. } => "BundleSerialWentBack",
             Self::SerialReused => "BundleSerialReused",
-            Self::Unprintable => "BundleInvalid",
+            Self::ClientAuthorities(_) | Self::Unprintable => "BundleInvalid",
         }
     }
 }

@@ -32,6 +32,9 @@ pub struct Config {
     /// Directory that holds the namespace's deny list, if there is one
     #[arg(long, default_value = wire::DENY_DIR)]
     pub deny_dir: PathBuf,
+    /// Directory that holds the server's certificate (tls.crt, tls.key, ca.crt); without it, inbound calls are plain HTTP
+    #[arg(long)]
+    pub tls_dir: Option<PathBuf>,
     /// File of the token for the operator's feed
     #[arg(long, default_value_os_t = PathBuf::from(wire::feed_token_file()))]
     pub feed_token_file: PathBuf,

@@ -3,6 +3,7 @@
 
 mod counts;
 mod records;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,6 +21,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 pub use records::RecordMetrics;
+pub use tls::TlsMetrics;
 
 /// What became of asking a provider for a downstream token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +89,8 @@ pub struct Metrics {
     pub open_requests: Gauge,
     /// How the writing of records goes.
     pub records: RecordMetrics,
+    /// How TLS at the inbound port goes.
+    pub tls: TlsMetrics,
 }
 
 impl fmt::Debug for Metrics {
@@ -150,6 +154,7 @@ impl Metrics {
         let open_requests = Gauge::default();
         registry.register("open_requests", "Inbound requests in progress", open_requests.clone());
         let records = RecordMetrics::register(&mut registry);
+        let tls = TlsMetrics::register(&mut registry);
         Self {
             registry,
             decisions,
@@ -169,6 +174,7 @@ impl Metrics {
             inbound_seconds,
             open_requests,
             records,
+            tls,
         }
     }
 

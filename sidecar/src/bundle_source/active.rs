@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 
 use super::BundleError;
+use crate::tls::Trust;
 
 /// The bundle in use.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct Prepared {
     pub metadata: Bytes,
     /// Path at which it is served.
     pub metadata_path: String,
+    /// Who may vouch for clients' certificates; none where nobody has to.
+    pub client_trust: Option<Trust>,
     /// Authority of the server's URL, as `Host` names it.
     pub authority: String,
     /// `Host` that the server behind us sees.
@@ -40,7 +43,7 @@ impl Active {
     /// Prepares a loaded bundle.
     ///
     /// # Errors
-    /// When a name in it cannot stand in a header.
+    /// When a name in it cannot stand in a header, or the authorities of clients are none.
     pub fn new(bundle: Bundle) -> Result<Self, BundleError> {
         let prepared = bundle.policy().ok().map(prepare).transpose()?;
         Ok(Self { bundle, prepared })
@@ -64,6 +67,7 @@ fn prepare(policy: &Policy) -> Result<Prepared, BundleError> {
     let origin = &policy.server.origin;
     let authority = origin.split_once("://").map_or(origin.as_str(), |(_, authority)| authority);
     Ok(Prepared {
+        client_trust: client_trust(policy)?,
         metadata: Bytes::from(challenge::metadata(policy)),
         metadata_path: challenge::metadata_path(&policy.server),
         authority: authority.to_owned(),
@@ -72,4 +76,9 @@ fn prepare(policy: &Policy) -> Result<Prepared, BundleError> {
         challenge_invalid_token: header(challenge::unauthorized(policy, Some("invalid_token")))?,
         challenge_invalid_request: header(challenge::invalid_request(policy))?,
     })
+}
+
+fn client_trust(policy: &Policy) -> Result<Option<Trust>, BundleError> {
+    let validation = policy.server.tls.as_ref().and_then(|tls| tls.client_validation.as_ref());
+    Ok(validation.map(Trust::new).transpose()?)
 }

@@ -14,7 +14,8 @@ use crate::metrics::Metrics;
 pub struct BundleSource {
     file: PathBuf,
     intake: Arc<Intake>,
-    seen: Option<Mark>,
+    /// `None` within stands for "no file".
+    seen: Option<Option<Mark>>,
     /// The highest serial the file has had. Kubelet is late, so that what lies between this and the one in use is an
     /// old acquaintance of the feed's, not somebody's replay.
     highest: u64,
@@ -26,8 +27,8 @@ impl std::fmt::Debug for BundleSource {
     }
 }
 
-/// What tells one state of a file from another. `None` stands for "no file".
-type Mark = Option<(u64, u64, SystemTime, u64)>;
+/// What tells one state of a file from another.
+pub(crate) type Mark = (u64, u64, SystemTime, u64);
 
 impl BundleSource {
     /// A source that has not looked yet. `pending` keeps the sidecar unready until a bundle was taken, by either way.
@@ -69,7 +70,7 @@ impl Source for BundleSource {
 }
 
 /// The mark of a file, or why there is none.
-pub(super) async fn mark(file: &Path) -> std::io::Result<(u64, u64, SystemTime, u64)> {
+pub(crate) async fn mark(file: &Path) -> std::io::Result<Mark> {
     use std::os::unix::fs::MetadataExt as _;
     let metadata = tokio::fs::metadata(file).await?;
     Ok((metadata.dev(), metadata.ino(), metadata.modified()?, metadata.len()))

@@ -1,8 +1,84 @@
 //! What is known of the connection that a request came over. Travels as extensions of the request: never as headers, which
 //! anybody can write.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use behalf_policy::bundle::{ClientCertificates, Policy};
 use behalf_policy::claims::Thumbprint;
+use behalf_policy::ids::Timestamp;
+use http::Extensions;
+
+use super::route::Peer;
+use crate::bundle_source::Prepared;
+use crate::drain::Draining;
+use crate::tls::{Client, ClientRefusal, Tls};
 
 /// SHA-256 over the DER of the certificate whose key the connection proved. Absent where it proved none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ClientCertificate(pub(super) Thumbprint);
+
+/// It came in the clear to a port where the sidecar terminates TLS.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct InTheClear;
+
+/// The client of a connection by TLS that the sidecar terminates, with what it is judged by.
+#[derive(Debug, Clone)]
+struct Proved {
+    client: Arc<Client>,
+    tls: Tls,
+}
+
+/// How a connection is secured.
+#[derive(Debug, Clone)]
+pub(super) enum Security {
+    /// By TLS that the sidecar terminates; the client, if it proved to be one.
+    Tls(Tls, Option<Arc<Client>>),
+    /// Not at all, where it would have to be.
+    Lacking,
+    /// By whatever stands in front of the pod.
+    Elsewhere,
+}
+
+/// Marks every request of a connection.
+#[derive(Debug, Clone)]
+pub(super) struct Connection {
+    pub(super) peer: SocketAddr,
+    pub(super) security: Security,
+    pub(super) draining: Draining,
+}
+
+impl Connection {
+    pub(super) fn mark(&self, extensions: &mut Extensions) {
+        extensions.insert(Peer(self.peer.ip()));
+        extensions.insert(self.draining.clone());
+        match &self.security {
+            Security::Tls(tls, Some(client)) => {
+                extensions.insert(ClientCertificate(client.thumbprint()));
+                extensions.insert(Proved { client: Arc::clone(client), tls: tls.clone() });
+            }
+            Security::Lacking => drop(extensions.insert(InTheClear)),
+            Security::Tls(_, None) | Security::Elsewhere => {}
+        }
+    }
+}
+
+/// Whether a request came over a connection that the identity takes, as far as clients' certificates go.
+///
+/// Asked with each request: policy, authorities and certificates change and end while a connection goes on.
+pub(super) fn check_client(
+    extensions: &Extensions,
+    policy: &Policy,
+    prepared: &Prepared,
+    now: Timestamp,
+) -> Result<(), ClientRefusal> {
+    let Some(rules) = &policy.server.tls else { return Ok(()) };
+    let Some(Proved { client, tls }) = extensions.get::<Proved>() else {
+        let required = rules.client_certificates == ClientCertificates::Required;
+        return if required { Err(ClientRefusal::Missing) } else { Ok(()) };
+    };
+    match &prepared.client_trust {
+        Some(trust) if rules.asks() => tls.judge(client, trust, now),
+        _ => Ok(()),
+    }
+}

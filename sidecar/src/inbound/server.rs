@@ -11,15 +11,18 @@ use http::{HeaderValue, Response, StatusCode};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::Inbound;
 use super::body::{AnswerBody, full};
-use super::route::{Peer, request_id};
+use super::connection::{Connection, Security};
+use super::route::request_id;
 use crate::drain::Draining;
 use crate::feed::Prover;
 use crate::framed::Requests;
+use crate::tls::{Accepted, Secured, Tls};
 
 /// Connections at once; further ones wait in the listener's backlog.
 const CONNECTIONS: usize = 4096;
@@ -35,6 +38,7 @@ pub async fn serve(
     listener: TcpListener,
     inbound: Arc<Inbound>,
     prover: Arc<Prover>,
+    tls: Option<Tls>,
     mut draining: Draining,
 ) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
@@ -53,56 +57,111 @@ pub async fn serve(
                 continue;
             }
         };
+        // Small frames of an event stream must not wait for each other.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY could not be set");
+        }
         let (inbound, prover, draining) = (Arc::clone(&inbound), Arc::clone(&prover), draining.clone());
+        let tls = tls.clone();
         tokio::spawn(async move {
-            serve_connection(stream, peer, inbound, prover, draining).await;
+            let service = Served { inbound, prover, peer, draining };
+            match tls {
+                None => {
+                    service.connection(stream, Security::Elsewhere, builder(), std::future::pending()).await;
+                }
+                Some(tls) => service.secured(stream, tls).await,
+            }
             drop(place);
         });
     }
 }
 
-async fn serve_connection(
-    stream: TcpStream,
-    peer: SocketAddr,
+/// What serves one connection.
+struct Served {
     inbound: Arc<Inbound>,
     prover: Arc<Prover>,
-    mut draining: Draining,
-) {
-    // Small frames of an event stream must not wait for each other.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY could not be set");
-    }
-    let builder = builder();
-    let (calls, ending) = (Arc::clone(&inbound), draining.clone());
-    let service = service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(Peer(peer.ip()));
-        request.extensions_mut().insert(ending.clone());
-        let inbound = Arc::clone(&calls);
-        let proof = prover.answer(&request, peer);
-        async move {
-            match proof {
-                Some((status, proof)) => Ok(plain(status, proof)),
-                None => inbound.handle(request).await,
+    peer: SocketAddr,
+    draining: Draining,
+}
+
+impl Served {
+    /// Performs the handshake and serves by the protocol that was agreed on. What comes in the clear is told so; only who
+    /// answers here is said there, too, which the operator asks without a certificate of its own.
+    async fn secured(mut self, stream: TcpStream, tls: Tls) {
+        let asked = tls.asks();
+        let accepted = tokio::select! {
+            accepted = tls.accept(stream, asked) => accepted,
+            () = self.draining.started() => return,
+        };
+        match accepted {
+            Ok(Accepted::Secured(secured)) => {
+                let Secured { stream, protocol, client } = *secured;
+                let builder = match protocol.as_deref() {
+                    Some(b"h2") => builder().http2_only(),
+                    Some(b"http/1.1") => builder().http1_only(),
+                    _ => builder(),
+                };
+                let otherwise = tls.clone();
+                let stale = async move { otherwise.asks_otherwise(asked).await };
+                self.connection(stream, Security::Tls(tls, client), builder, stale).await;
             }
+            Ok(Accepted::Plain(stream)) => {
+                let mut builder = builder().http1_only();
+                builder.http1().keep_alive(false);
+                self.connection(stream, Security::Lacking, builder, std::future::pending()).await;
+            }
+            Err(error) => tracing::debug!(%error, "a caller's connection did not come about"),
         }
-    });
-    let stream = Requests::or_http2(stream);
-    let why = stream.why();
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = draining.started() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    }
+
+    /// Serves the requests of a connection until it ends, the drain starts, or it is `stale`; then those that are open.
+    async fn connection<S>(
+        self,
+        stream: S,
+        security: Security,
+        builder: Builder<TokioExecutor>,
+        stale: impl Future<Output = ()> + Send,
+    ) where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Self { inbound, prover, peer, mut draining } = self;
+        let known = Connection { peer, security, draining: draining.clone() };
+        let calls = Arc::clone(&inbound);
+        let service = service_fn(move |mut request: http::Request<hyper::body::Incoming>| {
+            known.mark(request.extensions_mut());
+            let inbound = Arc::clone(&calls);
+            let proof = prover.answer(&request, peer);
+            async move {
+                match proof {
+                    Some((status, proof)) => Ok(plain(status, proof)),
+                    None => inbound.handle(request).await,
+                }
+            }
+        });
+        let stream = Requests::or_http2(stream);
+        let why = stream.why();
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(connection);
+        let over = async {
+            tokio::select! {
+                () = draining.started() => {}
+                () = stale => {}
+            }
+        };
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = over => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            let malformed = error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse);
+            if malformed {
+                inbound.record_malformed(why.get()).await;
+            }
+            tracing::debug!(%error, "a caller's connection ended early");
         }
-    };
-    if let Err(error) = ended {
-        let malformed = error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse);
-        if malformed {
-            inbound.record_malformed(why.get()).await;
-        }
-        tracing::debug!(%error, "a caller's connection ended early");
     }
 }
 
