@@ -21,7 +21,7 @@ async fn an_invalid_argument_is_named_and_ends_with_the_usage_code() {
     let key = Operator::new().public().to_argument();
     let good = ["run", "--namespace=hr", "--identity=hr-tools"];
     let key = format!("--bundle-key={key}");
-    let bad: [(&[&str], &str); 9] = [
+    let bad: [(&[&str], &str); 11] = [
         (&[], "--bundle-key"),
         (&["--bundle-key=k1"], "--bundle-key"),
         (&["--bundle-key=k1=AAAA"], "--bundle-key"),
@@ -30,6 +30,8 @@ async fn an_invalid_argument_is_named_and_ends_with_the_usage_code() {
         (&[&key, "--probes={\"a/b\":{\"type\":\"Exec\"}}"], "--probes"),
         (&[&key, "--egress-address=0.0.0.0:15102"], "--egress-address"),
         (&[&key, "--drain-seconds=9999"], "--drain-seconds"),
+        (&[&key, "--record-reserve-bytes=65535"], "--record-reserve-bytes"),
+        (&[&key, "--record-otlp-ca=AA==", "--record-otlp-ca-file=/ca.pem"], "--record-otlp-ca"),
         (&[&key, "--unknown"], "--unknown"),
     ];
     for (arguments, named) in bad {

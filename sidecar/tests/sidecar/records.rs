@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use behalf_policy::record::{Head, Mode, Source, chain_hash, verify};
 use behalf_sidecar::app::App;
 use behalf_sidecar::audit::Options;
@@ -351,7 +353,13 @@ async fn a_collector_gets_every_line_as_it_was_written_also_after_it_failed() {
 async fn a_collector_that_refuses_or_is_not_there_holds_nobody_up_and_is_counted() {
     let partial = r#"{"partialSuccess":{"rejectedLogRecords":"1","errorMessage":"no"}}"#;
     let (url, ca, _) = collector(vec![(400, ""), (200, partial)]).await;
-    let world = exporting(&url, &ca).await;
+    // The authorities as an argument, as they are injected.
+    let world = World::configured(|config| {
+        config.records.otlp_url = Some(url);
+        config.records.otlp_ca = Some(STANDARD.encode(&ca));
+    })
+    .await;
+    world.publish(&document(1, &world.issuer, world.server.port)).await;
     for n in 1..=2 {
         let answer = world.send(Call::tool("salary.get").token(&world.alice())).await;
         assert_eq!(answer.status, 200);
@@ -369,5 +377,11 @@ async fn a_collector_that_refuses_or_is_not_there_holds_nobody_up_and_is_counted
         let mut config = config(&Operator::new(), directory());
         config.records.otlp_url = Some(url.to_owned());
         assert!(App::start(config, std::io::sink(), Clock::system()).await.is_err(), "{url}");
+    }
+    for ca in ["*", "/w==", "-----BEGIN CERTIFICATE-----"] {
+        let mut config = config(&Operator::new(), directory());
+        config.records.otlp_url = Some("https://localhost/".to_owned());
+        config.records.otlp_ca = Some(ca.to_owned());
+        assert!(App::start(config, std::io::sink(), Clock::system()).await.is_err(), "{ca}");
     }
 }
