@@ -19,6 +19,7 @@ mod keys;
 mod lists;
 mod messages;
 mod tokens;
+mod wants;
 
 /// A reader and what must hold for whatever it reads.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +33,7 @@ pub struct Target {
 /// All of them.
 pub const TARGETS: &[Target] = &[
     Target { name: "token", run: tokens::token },
+    Target { name: "dpop", run: tokens::dpop },
     Target { name: "introspection", run: tokens::introspection },
     Target { name: "jwks", run: keys::jwks },
     Target { name: "message", run: messages::message },
@@ -41,6 +43,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "list", run: lists::list },
     Target { name: "strict_json", run: lists::strict },
     Target { name: "bundle", run: fixture::bundle },
+    Target { name: "wants", run: wants::wants },
+    Target { name: "params", run: wants::params },
 ];
 
 /// The target of this name.

@@ -3,9 +3,10 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use behalf_policy::claims::{check_claims, check_header, select_provider};
+use behalf_policy::dpop::{ALGORITHMS, Expected, MAX_PROOF_BYTES, Nonce, Proof, same_target};
 use behalf_policy::introspection::{self, Answer};
 use behalf_policy::strict_json;
-use behalf_sidecar::provider::signature::Jws;
+use behalf_sidecar::provider::signature::{Jws, verify_by_own_key};
 use serde_json::Value;
 
 use crate::fixture;
@@ -55,6 +56,53 @@ pub(crate) fn token(data: &[u8]) {
                 assert_eq!(select_provider(policy, &jws.claims).ok().map(|(picked, _)| picked), Some(name));
             }
         }
+    }
+}
+
+/// A proof of possession: either as it stands, or, after a first byte `{`, a header and claims on two lines that are made one.
+pub(crate) fn dpop(data: &[u8]) {
+    let text = match data.split(|byte| *byte == b'\n').collect::<Vec<_>>()[..] {
+        [header, claims] if data.starts_with(b"{") => {
+            format!("{}.{}.AAAA", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims))
+        }
+        _ => match std::str::from_utf8(data) {
+            Ok(text) => text.to_owned(),
+            Err(_) => return,
+        },
+    };
+    let Ok(proof) = Proof::read([Some(text.as_str())]) else { return };
+    assert!(text.len() <= MAX_PROOF_BYTES, "a huge proof");
+    assert_eq!(format!("{}.{}", proof.signing_input, proof.signature), text, "what is verified is not what came");
+    let part = |at: usize| {
+        let segment = text.split('.').nth(at).unwrap_or_default();
+        let bytes = URL_SAFE_NO_PAD.decode(segment).unwrap_or_default();
+        serde_json::from_slice::<Value>(&bytes).unwrap_or_default()
+    };
+    let (header, claims) = (part(0), part(1));
+    assert_eq!(header["typ"], "dpop+jwt");
+    let algorithm = header["alg"].as_str().unwrap_or_default();
+    assert!(ALGORITHMS.contains(&algorithm), "{algorithm}");
+    for private in ["d", "p", "q", "dp", "dq", "qi", "oth", "k"] {
+        assert!(header["jwk"].get(private).is_none(), "a private key was taken");
+    }
+    // The thumbprint is over JSON of strings alone, each in one spelling.
+    let thumbprint: Value = serde_json::from_str(&proof.key.thumbprint_input()).unwrap_or_default();
+    for (member, value) in thumbprint.as_object().into_iter().flatten() {
+        assert_eq!(&header["jwk"][member], value);
+    }
+    assert!(!verify_by_own_key(&proof) || !claims.is_null());
+    let (method, origin, path) = ("POST", "https://hr.example.com", "/mcp");
+    for nonce in [Nonce::NotDemanded, Nonce::Demanded(None), Nonce::Demanded(Some(fixture::NOW))] {
+        let expected = Expected { method, origin, path, token_hash: [7; 32], max_age: 300, nonce };
+        let Ok(once) = proof.check(&expected, fixture::NOW) else { continue };
+        assert!(nonce != Nonce::Demanded(None), "no nonce, and none missed");
+        assert_eq!((claims["jti"].as_str(), claims["htm"].as_str()), (Some(once.id.as_str()), Some(method)));
+        assert!(!once.id.is_empty() && once.id.len() <= 256);
+        assert!(once.until > fixture::NOW && once.until <= fixture::NOW.plus(601), "{once:?}");
+        let htu = claims["htu"].as_str().unwrap_or_default();
+        assert!(same_target(htu, origin, path) && !same_target(htu, origin, "/other"));
+        assert!(!same_target(htu, "https://hr.example.com:8443", path));
+        assert_eq!(claims["ath"], URL_SAFE_NO_PAD.encode([7; 32]));
     }
 }
 

@@ -64,3 +64,13 @@ fn d19_json_of_providers() {
 fn d29_bundles() {
     short("bundle");
 }
+
+#[test]
+fn b6_a17_wants_of_providers() {
+    short("wants");
+}
+
+#[test]
+fn c10_mirrored_arguments() {
+    short("params");
+}
