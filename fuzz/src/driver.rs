@@ -70,6 +70,8 @@ const WORDS: &[&[u8]] = &[
     b"aud",
     b"exp",
     b"cnf",
+    b"dpop+jwt",
+    b"htu",
     b"act",
     b"iss",
     b"sub",

@@ -72,7 +72,11 @@ pub(crate) fn dpop(data: &[u8]) {
     };
     let Ok(proof) = Proof::read([Some(text.as_str())]) else { return };
     assert!(text.len() <= MAX_PROOF_BYTES, "a huge proof");
-    assert_eq!(format!("{}.{}", proof.signing_input, proof.signature), text, "what is verified is not what came");
+    assert_eq!(
+        format!("{}.{}", proof.signing_input, proof.signature),
+        text,
+        "what is verified is not what came"
+    );
     let part = |at: usize| {
         let segment = text.split('.').nth(at).unwrap_or_default();
         let bytes = URL_SAFE_NO_PAD.decode(segment).unwrap_or_default();

@@ -21,6 +21,11 @@ fn d3_d5_d11_tokens() {
 }
 
 #[test]
+fn a23_proofs() {
+    short("dpop");
+}
+
+#[test]
 fn a21_introspection_answers() {
     short("introspection");
 }

@@ -70,6 +70,9 @@ pub enum ProviderRefusal {
     /// The caller's token: expired, revoked, its session over.
     #[error("the provider does not take the caller's token")]
     Subject,
+    /// The caller's token is bound to a key that is the caller's, and the provider exchanges it for its own client alone.
+    #[error("the provider does not exchange a token that is bound to its sender")]
+    BoundSubject,
     /// The caller has to do something at the provider: log in again, consent.
     #[error("the provider wants to see the caller")]
     Interaction,
@@ -110,6 +113,7 @@ impl ProviderRefusal {
     fn reason(self) -> &'static str {
         match self {
             Self::Subject => "SubjectRefused",
+            Self::BoundSubject => "BoundTokenNotExchanged",
             Self::Interaction => "InteractionRequired",
             Self::Access => "AccessDenied",
             Self::Scope => "ScopeRefused",
@@ -131,6 +135,7 @@ impl ProviderRefusal {
             ("invalid_request", Flavor::Keycloak) => match description {
                 "Invalid token" => Self::Subject,
                 d if d.starts_with("Requested audience not available") => Self::Target,
+                d if d.starts_with("Sender-constrained token exchange rejected") => Self::BoundSubject,
                 _ => Self::Request,
             },
             ("invalid_client", Flavor::Keycloak) if description == "Audience not found" => Self::Target,
@@ -172,7 +177,9 @@ impl ExchangeError {
     pub fn side(self) -> Side {
         match self {
             Self::SubjectNearExpiry
-            | Self::Refused(ProviderRefusal::Subject | ProviderRefusal::Interaction)
+            | Self::Refused(
+                ProviderRefusal::Subject | ProviderRefusal::BoundSubject | ProviderRefusal::Interaction,
+            )
             // Less than was asked is a caller who may not have more (B5).
             | Self::Answer(AnswerRefusal::ScopeNarrower) => Side::Caller,
             Self::OrderMismatch | Self::EmptyScope | Self::CredentialMissing | Self::Refused(_) => {
@@ -251,6 +258,13 @@ mod tests {
     fn b6_errors_of_keycloak() {
         let table = [
             (400, "invalid_request", "Invalid token", "SubjectRefused", Side::Caller),
+            (
+                400,
+                "invalid_request",
+                "Sender-constrained token exchange rejected as the token was not issued for the requesting client",
+                "BoundTokenNotExchanged",
+                Side::Caller,
+            ),
             (
                 400,
                 "invalid_request",
