@@ -178,9 +178,8 @@ fn agree(
 ) -> Result<(), EnvelopeReason> {
     let argument = argument.filter(|node| !matches!(node.value, Value::Null));
     let (header, argument) = match (read(header)?, argument) {
-        (None, None) => return Ok(()),
         (None, Some(_)) if demanded => return Err(EnvelopeReason::HeaderMissing),
-        (None, Some(_)) => return Ok(()),
+        (None, _) => return Ok(()),
         (Some(_), None) => return Err(EnvelopeReason::HeaderMismatch),
         (Some(header), Some(argument)) => (header, argument),
     };

@@ -248,8 +248,8 @@ impl Inbound {
         };
         let (head, mut body) = answer.into_parts();
         if let Some(wanted) = wanted {
-            let held = if tells { hold(&head, body, &wanted, asks.id).await } else { Held::Begun(body) };
-            body = match held {
+            let seen = if tells { hold(&head, body, &wanted, asks.id).await } else { Held::Begun(body) };
+            body = match seen {
                 Held::Goes(body) => body,
                 Held::Failed(want) => return Err(self.interaction(&asks, &want)),
                 Held::Begun(body) => {
