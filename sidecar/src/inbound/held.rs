@@ -38,6 +38,16 @@ pub(super) enum Held {
 /// Looks at an answer. `id` is the JSON text of the request's id; none for a request of a plain HTTP API, which fails by
 /// its status alone.
 pub(super) async fn hold(head: &Parts, body: AnswerBody, wanted: &Wanted, id: Option<&str>) -> Held {
+    hold_for(PATIENCE, head, body, wanted, id).await
+}
+
+async fn hold_for(
+    patience: Duration,
+    head: &Parts,
+    body: AnswerBody,
+    wanted: &Wanted,
+    id: Option<&str>,
+) -> Held {
     if head.status.is_client_error() || head.status.is_server_error() {
         return wanted.get().map_or(Held::Goes(body), Held::Failed);
     }
@@ -49,7 +59,7 @@ pub(super) async fn hold(head: &Parts, body: AnswerBody, wanted: &Wanted, id: Op
     let events = is_kind(&head.headers, "text/event-stream");
     if events {
         // When its time is over it has begun, and goes on as it is.
-        let _ = tokio::time::timeout(PATIENCE, peeked.first_event(wanted)).await;
+        let _ = tokio::time::timeout(patience, peeked.first_event(wanted)).await;
     } else if is_kind(&head.headers, "application/json") {
         if wanted.get().is_none() {
             return Held::Begun(peeked.body);
@@ -196,5 +206,120 @@ impl Drop for Untold {
         if let Some(record) = self.record.take().filter(|_| self.wanted.get().is_some()) {
             record();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use behalf_policy::ids::EntryName;
+    use behalf_policy::interaction::Interaction;
+    use futures::StreamExt as _;
+    use http::Response;
+    use http_body_util::StreamBody;
+    use secrecy::SecretString;
+
+    use super::*;
+
+    const FAILED: &str = r#"{"jsonrpc":"2.0","id":7,"result":{"isError":true}}"#;
+
+    fn head(kind: &str) -> Parts {
+        Response::builder().header("content-type", kind).body(()).unwrap().into_parts().0
+    }
+
+    /// A body of these pieces; then it ends, breaks or stays open.
+    fn body(pieces: &[&str], then: Option<Result<(), ()>>) -> AnswerBody {
+        let pieces: Vec<Result<Frame<Bytes>, BodyError>> =
+            pieces.iter().map(|piece| Ok(Frame::data(Bytes::copy_from_slice(piece.as_bytes())))).collect();
+        let pieces = futures::stream::iter(pieces);
+        match then {
+            Some(Ok(())) => StreamBody::new(pieces).boxed_unsync(),
+            Some(Err(())) => {
+                let broken = futures::stream::once(async { Err("broken".into()) });
+                StreamBody::new(pieces.chain(broken)).boxed_unsync()
+            }
+            None => StreamBody::new(pieces.chain(futures::stream::pending())).boxed_unsync(),
+        }
+    }
+
+    fn wanted() -> Wanted {
+        let wanted = Wanted::default();
+        wanted.put(&EntryName::new("payroll").unwrap(), Interaction::Any, &SecretString::from("token"));
+        wanted
+    }
+
+    /// The bytes that go on, and whether they end whole.
+    async fn rest(mut body: AnswerBody) -> (String, bool) {
+        let mut text = String::new();
+        while let Some(frame) = body.frame().await {
+            match frame {
+                Ok(frame) => text.push_str(std::str::from_utf8(&frame.into_data().unwrap()).unwrap()),
+                Err(_) => return (text, false),
+            }
+        }
+        (text, true)
+    }
+
+    #[tokio::test]
+    async fn b6_however_an_answer_is_cut_it_is_read_alike() {
+        let events = format!("event: message\ndata: {FAILED}\n\n: more\n\n");
+        for (kind, text) in [("application/json", FAILED), ("text/event-stream; charset=utf-8", &events)] {
+            for cut in 1..text.len() {
+                let pieces = [&text[..cut], &text[cut..]];
+                let ended = hold(&head(kind), body(&pieces, Some(Ok(()))), &wanted(), Some("7")).await;
+                assert!(matches!(ended, Held::Failed(_)), "{kind} {cut}");
+                let others = hold(&head(kind), body(&pieces, Some(Ok(()))), &wanted(), Some("8")).await;
+                let (Held::Goes(others) | Held::Begun(others)) = others else { panic!("another's answer") };
+                assert_eq!(rest(others).await, (text.to_owned(), true), "{kind} {cut}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn b6_an_answer_that_breaks_off_breaks_off() {
+        for kind in ["application/json", "text/event-stream"] {
+            let broken = body(&["data: {", "}"], Some(Err(())));
+            let Held::Begun(broken) = hold(&head(kind), broken, &wanted(), Some("7")).await else {
+                panic!("{kind}")
+            };
+            assert_eq!(rest(broken).await, ("data: {}".to_owned(), false));
+        }
+    }
+
+    #[tokio::test]
+    async fn b6_c5_what_is_too_long_or_encoded_is_not_waited_for() {
+        let long = format!("data: {}", "x".repeat(MAX_READ + 1));
+        for kind in ["application/json", "text/event-stream"] {
+            let endless = body(&[&long], None);
+            assert!(matches!(hold(&head(kind), endless, &wanted(), Some("7")).await, Held::Begun(_)));
+            let mut encoded = head(kind);
+            encoded.headers.insert(CONTENT_ENCODING, http::HeaderValue::from_static("gzip"));
+            let nothing = body(&[], None);
+            assert!(matches!(hold(&encoded, nothing, &wanted(), Some("7")).await, Held::Begun(_)));
+        }
+        // Nothing is wanted: not one byte of it is read.
+        let open = body(&[], None);
+        let held = hold(&head("application/json"), open, &Wanted::default(), Some("7")).await;
+        assert!(matches!(held, Held::Begun(_)));
+    }
+
+    #[tokio::test]
+    async fn b6_c5_the_first_bytes_of_a_stream_bring_its_head_along() {
+        let first = body(&[": ping\n"], None);
+        let held = hold(&head("text/event-stream"), first, &Wanted::default(), Some("7")).await;
+        let Held::Begun(mut held) = held else { panic!("nothing was wanted") };
+        assert_eq!(held.frame().await.unwrap().unwrap().into_data().unwrap(), ": ping\n");
+    }
+
+    #[tokio::test]
+    async fn b6_c5_the_head_of_a_silent_stream_waits_no_longer_than_its_time() {
+        let soon = Duration::from_millis(1);
+        let silent = body(&[], None);
+        let held = hold_for(soon, &head("text/event-stream"), silent, &Wanted::default(), Some("7")).await;
+        assert!(matches!(held, Held::Begun(_)));
+        // Nor does an event that does not end, whatever is wanted.
+        let half = body(&["data: {"], None);
+        let held = hold_for(soon, &head("text/event-stream"), half, &wanted(), Some("7")).await;
+        let Held::Begun(mut half) = held else { panic!("half an event") };
+        assert_eq!(half.frame().await.unwrap().unwrap().into_data().unwrap(), "data: {");
     }
 }
