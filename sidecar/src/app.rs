@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -159,9 +160,7 @@ impl App {
         };
         let providers = Providers::new(http.clone(), Arc::clone(&metrics));
         let exchanger = Exchanger::new(providers.clone(), clock.clone(), Arc::clone(&metrics));
-        let handles = Handles::new();
-        let limits = Limits::new();
-        let bundles = Bundles::empty();
+        let (handles, limits, bundles) = (Handles::new(), Limits::new(), Bundles::empty());
 
         let identity = config.identity.clone();
         let expected =
@@ -196,19 +195,7 @@ impl App {
             limits,
             (verifier, Proofs::new()?),
         );
-        let tls = config
-            .tls_dir
-            .is_some()
-            .then(|| Tls::new(bundles.clone(), Arc::clone(&metrics), HANDSHAKE_WITHIN))
-            .transpose()?;
-        let certificate = match (&tls, &config.tls_dir) {
-            (Some(tls), Some(dir)) => {
-                let mut certificate = CertificateDirectory::new(dir, tls.clone(), clock, readiness.clone());
-                certificate.look().await;
-                Some(certificate)
-            }
-            _ => None,
-        };
+        let (tls, certificate) = tls(config.tls_dir, &bundles, &metrics, clock, &readiness).await?;
         let probes = Probes {
             tls: tls.clone(),
             readiness: readiness.clone(),
@@ -216,15 +203,14 @@ impl App {
             prober: moved,
             prover: Arc::clone(&prover),
         };
-        let tasks = vec![
+        let watching = [
             tokio::spawn(source.run()),
             tokio::spawn(deny.run()),
             tokio::spawn(feed::watch_credentials(facts.clone(), bundles)),
             tokio::spawn(listeners::watch(facts, ours)),
         ];
-        let tasks = tasks.into_iter().chain(certificate.map(|certificate| tokio::spawn(certificate.run())));
-        let serving = sockets.serve(inbound, tls, outbound, probes, &metrics, &prover, &drain);
-        let tasks = tasks.chain(serving.others).collect();
+        let serving = sockets.serve(inbound.with_tls(tls), outbound, probes, &metrics, &prover, &drain);
+        let tasks = watching.into_iter().chain(certificate).chain(serving.others).collect();
         drop(starting);
         Ok(Self {
             addresses,
@@ -286,6 +272,21 @@ impl App {
     }
 }
 
+/// TLS of the inbound port, where there is a directory for its certificate, and what looks after that.
+async fn tls(
+    dir: Option<PathBuf>,
+    bundles: &Bundles,
+    metrics: &Arc<Metrics>,
+    clock: Clock,
+    readiness: &Readiness,
+) -> Result<(Option<Tls>, Option<JoinHandle<()>>), AppError> {
+    let Some(dir) = dir else { return Ok((None, None)) };
+    let tls = Tls::new(bundles.clone(), Arc::clone(metrics), HANDSHAKE_WITHIN)?;
+    let mut certificate = CertificateDirectory::new(&dir, tls.clone(), clock, readiness.clone());
+    certificate.look().await;
+    Ok((Some(tls), Some(tokio::spawn(certificate.run()))))
+}
+
 /// Our sockets by what they are for.
 struct Sockets {
     inbound: Vec<Socket>,
@@ -322,7 +323,6 @@ impl Sockets {
     fn serve(
         self,
         inbound: Inbound,
-        tls: Option<Tls>,
         outbound: Outbound,
         probes: Probes,
         metrics: &Arc<Metrics>,
@@ -350,7 +350,7 @@ impl Sockets {
             }));
         }
         for socket in self.inbound {
-            let (inbound, prover, tls) = (Arc::clone(&inbound), Arc::clone(prover), tls.clone());
+            let (inbound, prover) = (Arc::clone(&inbound), Arc::clone(prover));
             let (mut draining, serving) = (drain.watch(), drain.watch());
             tasks.push(tokio::spawn(async move {
                 let listener = tokio::select! {
@@ -358,7 +358,7 @@ impl Sockets {
                     () = draining.started() => return,
                 };
                 drop(draining);
-                inbound::serve(listener, inbound, prover, tls, serving).await;
+                inbound::serve(listener, inbound, prover, serving).await;
             }));
         }
         Serving { egress, others: tasks }

@@ -35,6 +35,7 @@ use crate::framed::ToAnswers;
 use crate::handles::Handles;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::tls::Tls;
 use crate::token::Verifier;
 
 /// What the inbound side works with. It never holds a client credential and cannot exchange a token.
@@ -51,6 +52,7 @@ pub struct Inbound {
     owned: owned::Owned,
     mirrored: lists::Mirrored,
     asked: asked::Asked,
+    tls: Option<Tls>,
     server: Client<ToAnswers<HttpConnector>, body::AnswerBody>,
 }
 
@@ -89,7 +91,14 @@ impl Inbound {
             owned: owned::Owned::new(),
             mirrored: lists::Mirrored::default(),
             asked: asked::Asked::new(),
+            tls: None,
             server,
         }
+    }
+
+    /// The same, where callers come by TLS that is terminated here.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Tls>) -> Self {
+        Self { tls, ..self }
     }
 }

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use behalf_policy::bundle::TlsRules;
 use behalf_policy::ids::Timestamp;
 pub use client::{Client, ClientRefusal, Trust, TrustError};
 pub use directory::CertificateDirectory;
@@ -163,7 +164,7 @@ impl Tls {
     pub fn asks(&self) -> bool {
         let active = self.0.bundles.current();
         let policy = active.as_deref().and_then(|active| active.bundle.policy().ok());
-        policy.and_then(|policy| policy.server.tls.as_ref()).is_some_and(|tls| tls.asks())
+        policy.and_then(|policy| policy.server.tls.as_ref()).is_some_and(TlsRules::asks)
     }
 
     /// Resolves when clients are asked otherwise than `asked`: a connection from before cannot be asked any more.

@@ -126,7 +126,8 @@ fn challenge() -> Option<String> {
     Some(URL_SAFE_NO_PAD.encode(bytes))
 }
 
-/// Asks, and hears until there is enough, too much or no more.
+/// Asks, and hears until there is enough, too much or no more. In the clear, also where the sidecar terminates TLS: there it
+/// answers this alone, with or without a certificate, so that a try needs none either.
 async fn exchange(
     stream: &mut TcpStream,
     to: SocketAddr,

@@ -14,8 +14,7 @@ use crate::metrics::Metrics;
 pub struct BundleSource {
     file: PathBuf,
     intake: Arc<Intake>,
-    /// `None` within stands for "no file".
-    seen: Option<Option<Mark>>,
+    seen: Option<Seen>,
     /// The highest serial the file has had. Kubelet is late, so that what lies between this and the one in use is an
     /// old acquaintance of the feed's, not somebody's replay.
     highest: u64,
@@ -29,6 +28,8 @@ impl std::fmt::Debug for BundleSource {
 
 /// What tells one state of a file from another.
 pub(crate) type Mark = (u64, u64, SystemTime, u64);
+/// `None` stands for "no file".
+type Seen = Option<Mark>;
 
 impl BundleSource {
     /// A source that has not looked yet. `pending` keeps the sidecar unready until a bundle was taken, by either way.

@@ -38,7 +38,6 @@ pub async fn serve(
     listener: TcpListener,
     inbound: Arc<Inbound>,
     prover: Arc<Prover>,
-    tls: Option<Tls>,
     mut draining: Draining,
 ) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
@@ -62,8 +61,8 @@ pub async fn serve(
             tracing::debug!(%error, "TCP_NODELAY could not be set");
         }
         let (inbound, prover, draining) = (Arc::clone(&inbound), Arc::clone(&prover), draining.clone());
-        let tls = tls.clone();
         tokio::spawn(async move {
+            let tls = inbound.tls.clone();
             let service = Served { inbound, prover, peer, draining };
             match tls {
                 None => {
