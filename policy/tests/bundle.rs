@@ -3,10 +3,9 @@
 
 mod support;
 
-use behalf_policy::bundle::LoadError;
 use behalf_policy::bundle::document::{PolicyDocument, ToolDownstream};
 use behalf_policy::bundle::signed::{PublicKey, SignedBundleError, open, seal};
-use behalf_policy::bundle::{Bundle, Denial};
+use behalf_policy::bundle::{Bundle, ClientCertificates, Denial, LoadError, TlsRules};
 use behalf_policy::challenge;
 use behalf_policy::ids::{Audience, Issuer};
 use support::*;
@@ -35,6 +34,14 @@ fn nothing_unresolved_doubled_or_out_of_bounds_is_loaded() {
     assert!(matches!(refused(|p| p.servers[0].tools[0].scopes.clear()), LoadError::Empty(_)));
     assert!(matches!(refused(|p| p.servers[0].carriers.clear()), LoadError::Empty(_)));
     assert!(matches!(refused(|p| p.servers[0].port = 0), LoadError::Bounds(_)));
+    let unvouched = TlsRules { client_certificates: ClientCertificates::Required, client_validation: None };
+    assert!(matches!(refused(|p| p.servers[0].tls = Some(unvouched)), LoadError::Empty(_)));
+    let over_http = TlsRules { client_certificates: ClientCertificates::Ignored, client_validation: None };
+    let over_http = |p: &mut PolicyDocument| {
+        p.servers[0].url = Audience::new("http://hr.hr.svc/mcp").unwrap();
+        p.servers[0].tls = Some(over_http);
+    };
+    assert!(matches!(refused(over_http), LoadError::Url(_)));
     assert!(matches!(refused(|p| p.servers[0].handle_grace = 31), LoadError::Bounds("handleGrace")));
     assert!(matches!(refused(|p| p.callers.kinds.clear()), LoadError::Empty(_)));
     assert!(matches!(refused(|p| p.providers[0].algorithms.clear()), LoadError::Empty(_)));

@@ -137,6 +137,8 @@ mod tests {
             &["spiffe://example.org:8080/a"],
             &["spiffe://user@example.org/a"],
             &["spiffe://example.org/a?b"],
+            &["spiffe://example.org\0.evil.com/a"],
+            &["spiffe://example.org/a\0b"],
         ] {
             assert!(!spiffe.takes_names(bad), "{bad:?}");
         }

@@ -195,6 +195,9 @@ async fn a27_a_spiffe_client_is_one_id_of_the_trust_domain() {
         (&["spiffe://example.org/ns/agents/sa/ui", "https://example.org"], Some(wrong)),
         (&["https://example.org/ns/agents/sa/ui"], Some(wrong)),
         (&["spiffe://example.org"], Some(wrong)),
+        // Envoy CVE-2025-66220: what stands behind a NUL counts as well.
+        (&["spiffe://example.org/ns\0/x"], Some(wrong)),
+        (&["spiffe://example.org\0.example.com/ns"], Some(wrong)),
         (&[], Some(wrong)),
     ] {
         let leaf = domain.with_uris(uris);
