@@ -6,7 +6,8 @@ mod support;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use behalf_policy::challenge;
+use behalf_policy::challenge::{self, Beside};
+use behalf_policy::claims::Scheme;
 use behalf_policy::interaction::{Interaction, MAX_CLAIMS};
 use serde_json::{Value, json};
 
@@ -189,4 +190,17 @@ fn b6_a_downstreams_challenge_that_cannot_be_read_is_none() {
     let good = "Bearer error=\"insufficient_user_authentication\"";
     assert!(Interaction::of_challenges([good]).is_some());
     assert!(Interaction::of_challenges([good, "Bearer error=\""]).is_none());
+}
+
+#[test]
+fn a25_a17_a_bound_token_is_challenged_in_its_own_scheme() {
+    let bundle = support::bundle(support::policy_document());
+    let policy = bundle.policy().unwrap();
+    let answer = json!({"error": "interaction_required", "claims": CLAIMS});
+    let wanted = Interaction::of_error(answer.as_object().unwrap()).unwrap();
+    let bearer = challenge::interaction(policy, &wanted);
+    let lines = challenge::schemes(policy, Some(Scheme::Dpop), &bearer, Beside::Nothing);
+    let [line] = lines.as_slice() else { panic!("{lines:?}") };
+    assert!(line.starts_with("DPoP error=\"insufficient_claims\""), "{line}");
+    assert_eq!(Interaction::of_challenges([line.as_str()]), Some(wanted));
 }
