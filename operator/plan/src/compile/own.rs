@@ -132,11 +132,11 @@ fn tls_usable(case: &Case<'_>) -> Option<Problem> {
         return Some(invalid(format!("certificate in {at} names exactly one of secretName and csi.")));
     }
     let ca = tls.client_validation.as_ref().and_then(|validation| validation.ca_bundle.as_deref())?;
-    let cause = pem::check(ca).err()?;
+    let flaw = pem::check(ca).err()?;
     Some(Problem::new(
         AcceptedReason::InvalidCABundle,
         format!(
-            "clientValidation.caBundle in {at} {cause}. Give the certificates of the authorities of clients, in PEM."
+            "clientValidation.caBundle in {at} {flaw}. Give the certificates of the authorities of clients, in PEM."
         ),
     ))
 }
