@@ -73,10 +73,10 @@ impl Inbound {
         };
         let page = active.as_deref().and_then(Active::policy);
         let page = page.and_then(|(policy, _)| cors::page(request.headers(), &policy.server));
-        let (used, mut nonce) = (scheme(request.headers()), None);
+        let (used, mut for_next) = (scheme(request.headers()), None);
         let mut recording = Recording::inbound(&self.audit, &request_id);
         let served =
-            self.serve(active.as_ref(), request, &request_id, &mut recording, (open, &mut nonce)).await;
+            self.serve(active.as_ref(), request, &request_id, &mut recording, (open, &mut for_next)).await;
         let mut response = served.unwrap_or_else(|refused| {
             recording.reason(refused.denial.reason());
             refuse(&refused.denial, active.as_deref(), used, refused.id.as_deref(), &request_id)
@@ -89,7 +89,7 @@ impl Inbound {
         if let Ok(id) = HeaderValue::from_str(&request_id) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
-        if let Some(nonce) = nonce {
+        if let Some(nonce) = for_next {
             response.headers_mut().insert(NONCE, nonce);
         }
         if let Some(page) = page {

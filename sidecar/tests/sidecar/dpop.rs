@@ -14,26 +14,26 @@ const METADATA: &str =
     "resource_metadata=\"https://hr.example.com/.well-known/oauth-protected-resource/mcp\"";
 const ALGS: &str = "algs=\"ES256 ES384 EdDSA Ed25519 PS256 PS384 PS512 RS256 RS384 RS512\"";
 
-fn search() -> Call {
+pub(crate) fn search() -> Call {
     Call::tool("directory.search")
 }
 
 /// Everything up, with this rule on the provider's tokens.
-async fn world(mode: &str, max_age: u32, nonce: &str) -> World {
+pub(crate) async fn world(mode: &str, max_age: u32, nonce: &str) -> World {
     let rule = json!({"mode": mode, "maxAge": max_age, "nonce": nonce});
     World::with(|policy| policy["providers"][0]["tokens"] = json!({"senderConstraint": rule})).await
 }
 
 /// Sends a call that has to be refused, and gives its answer after looking at its record.
-async fn refused(world: &World, call: Call, reason: &str) -> Answer {
+pub(crate) async fn refused(world: &World, call: Call, reason: &str) -> Answer {
     let answer = world.send(call).await;
     let record = world.last_record().await;
     assert_eq!((&record["reason"], &record["decision"]), (&json!(reason), &json!("Refuse")), "{answer:?}");
-    assert_eq!(record.get("tool").is_none_or(|tool| tool == "directory.search"), true);
+    assert!(record.get("tool").is_none_or(|tool| tool == "directory.search"));
     answer
 }
 
-fn dpop_challenge(error: &str) -> [String; 2] {
+pub(crate) fn dpop_challenge(error: &str) -> [String; 2] {
     let scope = if error == "invalid_token" { "scope=\"hr:read\", " } else { "" };
     [format!("DPoP error=\"{error}\", {scope}{METADATA}, {ALGS}"), format!("Bearer {METADATA}")]
 }
@@ -306,90 +306,6 @@ async fn a26_what_is_refused_is_not_remembered_and_what_nobody_proved_neither() 
     });
     refused(&world, search().proved(&expired, &holder.proof(&expired, fixed)), "TokenExpired").await;
     assert_eq!(world.send(search().proved(&token, &holder.proof(&token, fixed))).await.status, 200);
-    world.stop().await;
-}
-
-#[tokio::test]
-async fn a25_a_nonce_is_asked_for_given_out_and_renewed() {
-    let world = world("Accepted", 60, "Required").await;
-    let holder = Holder::new();
-    let token = world.token(|claims| {
-        claims["cnf"] = json!({"jkt": holder.thumbprint()});
-        claims["exp"] = (now() + 4000).into();
-    });
-    let with = |nonce: Option<&str>| {
-        search().proved(
-            &token,
-            &holder.proof(&token, |claims| {
-                if let Some(nonce) = nonce {
-                    claims["nonce"] = nonce.into();
-                }
-            }),
-        )
-    };
-    let asked = |answer: &Answer| {
-        assert_eq!(answer.status, 401);
-        assert_eq!(answer.challenges(), dpop_challenge("use_dpop_nonce"));
-        assert_eq!(answer.reason(), "UseNonce");
-        assert!(
-            answer.header("access-control-expose-headers").is_none_or(|names| names.contains("DPoP-Nonce"))
-        );
-        // `header` sees to it that there is one.
-        answer.header("dpop-nonce").unwrap().to_owned()
-    };
-    let first = asked(&refused(&world, with(None), "ProofNonceNeeded").await);
-    // With one, a caller whose clock is wrong is taken too.
-    let proof = holder.proof(&token, |claims| {
-        claims["nonce"] = first.as_str().into();
-        claims["iat"] = 1.into();
-    });
-    let answer = world.send(search().proved(&token, &proof)).await;
-    assert_eq!((answer.status, answer.header("dpop-nonce")), (200, None));
-    refused(&world, search().proved(&token, &proof), "ProofReplayed").await;
-    // Who was given one may not leave it out, nor make one up.
-    let other = format!("{}A", &first[..first.len() - 1]);
-    for bad in [None, Some("made-up"), Some(other.as_str())] {
-        if bad != Some(first.as_str()) {
-            asked(&refused(&world, with(bad), "ProofNonceNeeded").await);
-        }
-    }
-    // Grown old it is still taken, and the next one comes with the answer; the old one lasts to its end.
-    world.clock.advance(31);
-    let answer = world.send(with(Some(&first))).await;
-    assert_eq!(answer.status, 200);
-    let second = answer.header("dpop-nonce").unwrap().to_owned();
-    assert_ne!(first, second);
-    let answer = world.send(with(Some(&second))).await;
-    assert_eq!((answer.status, answer.header("dpop-nonce")), (200, None));
-    world.clock.advance(28);
-    assert_eq!(world.send(with(Some(&first))).await.status, 200);
-    world.clock.advance(1);
-    asked(&refused(&world, with(Some(&first)), "ProofNonceNeeded").await);
-    assert_eq!(world.send(with(Some(&second))).await.status, 200);
-    // A bearer token of the same provider has no proof to put one into.
-    assert_eq!(
-        world.send(search().token(&world.token(|c| c["exp"] = (now() + 4000).into()))).await.status,
-        200
-    );
-    world.stop().await;
-}
-
-#[tokio::test]
-async fn a25_a_refusal_by_policy_carries_a_nonce_too_and_a_server_sets_none() {
-    let world = world("Accepted", 10, "Required").await;
-    let holder = Holder::new();
-    let token = world.token(|claims| {
-        claims["cnf"] = json!({"jkt": holder.thumbprint()});
-        claims["scope"] = "hr:read".into();
-    });
-    let first =
-        refused(&world, search().proved(&token, &holder.proof(&token, |_| {})), "ProofNonceNeeded").await;
-    let first = first.header("dpop-nonce").unwrap().to_owned();
-    world.clock.advance(5);
-    let proof = holder.proof(&token, |claims| claims["nonce"] = first.as_str().into());
-    let answer = world.send(Call::tool("salary.get").proved(&token, &proof)).await;
-    assert_eq!(answer.status, 403);
-    assert!(answer.header("dpop-nonce").is_some());
     world.stop().await;
 }
 

@@ -24,6 +24,7 @@ mod limits;
 mod listing;
 mod metadata;
 mod methods;
+mod nonces;
 mod not_there;
 mod ops;
 mod others_bugs;
