@@ -63,22 +63,33 @@ impl Connection {
     }
 }
 
-/// Whether a request came over a connection that the identity takes, as far as clients' certificates go.
-///
-/// Asked with each request: policy, authorities and certificates change and end while a connection goes on.
-pub(super) fn check_client(
-    extensions: &Extensions,
-    policy: &Policy,
-    prepared: &Prepared,
-    now: Timestamp,
-) -> Result<(), ClientRefusal> {
-    let Some(rules) = &policy.server.tls else { return Ok(()) };
-    let Some(Proved { client, tls }) = extensions.get::<Proved>() else {
-        let required = rules.client_certificates == ClientCertificates::Required;
-        return if required { Err(ClientRefusal::Missing) } else { Ok(()) };
-    };
-    match &prepared.client_trust {
-        Some(trust) if rules.asks() => tls.judge(client, trust, now),
-        _ => Ok(()),
+/// What the connection of a request proved of its client, if anything; a cheap clone is the same.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ConnectionClient(Option<Proved>);
+
+impl ConnectionClient {
+    pub(super) fn of(extensions: &Extensions) -> Self {
+        Self(extensions.get::<Proved>().cloned())
+    }
+
+    /// Whether the identity takes this client, as far as certificates go.
+    ///
+    /// Asked with each request, and while a stream is open: policy, authorities and certificates change and end while a
+    /// connection goes on.
+    pub(super) fn check(
+        &self,
+        policy: &Policy,
+        prepared: &Prepared,
+        now: Timestamp,
+    ) -> Result<(), ClientRefusal> {
+        let Some(rules) = &policy.server.tls else { return Ok(()) };
+        let Some(Proved { client, tls }) = &self.0 else {
+            let required = rules.client_certificates == ClientCertificates::Required;
+            return if required { Err(ClientRefusal::Missing) } else { Ok(()) };
+        };
+        match &prepared.client_trust {
+            Some(trust) if rules.asks() => tls.judge(client, trust, now),
+            _ => Ok(()),
+        }
     }
 }

@@ -23,6 +23,7 @@ use secrecy::SecretString;
 
 use super::api::{Api, is_too_large};
 use super::body::{AnswerBody, CallBody, OpenRequest, full, read};
+use super::connection::ConnectionClient;
 use super::held::{Held, Untold, hold};
 use super::lists::Viewer;
 use super::owned::{Made, Remembered};
@@ -59,6 +60,8 @@ pub(super) struct Outgoing<'a> {
     /// The request of a plain HTTP API, with its body.
     pub(super) api: Option<&'a Api>,
     pub(super) upload: Option<AnswerBody>,
+    /// What its connection proved of the client.
+    pub(super) client: ConnectionClient,
     /// Tells of the end of this sidecar.
     pub(super) draining: Option<Draining>,
 }
@@ -219,6 +222,7 @@ impl Inbound {
             api: outgoing.api.cloned(),
             made: outgoing.made.clone(),
             active: Arc::clone(outgoing.active),
+            client: outgoing.client.clone(),
             draining: outgoing.draining.clone(),
             timeouts: outgoing.policy.server.timeouts,
         });

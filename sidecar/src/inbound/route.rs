@@ -18,7 +18,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::api::{Api, methods, upload};
 use super::authenticate::{Proved, scheme};
 use super::body::{AnswerBody, OpenRequest, read};
-use super::connection::{InTheClear, check_client};
+use super::connection::{ConnectionClient, InTheClear};
 use super::forward::Outgoing;
 use super::head::{Route, media, mirrored, route};
 use super::respond::{Denial, NONCE, REQUEST_ID, metadata, refuse};
@@ -170,8 +170,9 @@ impl Inbound {
         let Judged { active, policy, prepared, parts, message, api, nonce } = judged;
         let (api, upload) = api.unzip();
         let now = self.clock.now();
+        let client = ConnectionClient::of(&parts.extensions);
         // Before any credential is looked at: what stands here was not said to us.
-        let proved = match check_client(&parts.extensions, policy, prepared, now) {
+        let proved = match client.check(policy, prepared, now) {
             Ok(()) => self.authenticate(active, policy, parts, nonce).await,
             Err(refusal) => Err(Denial::Client(refusal)),
         };
@@ -265,6 +266,7 @@ impl Inbound {
             api: api.as_ref(),
             upload,
             draining: parts.extensions.get::<Draining>().cloned(),
+            client,
         };
         recording.intend().await.map_err(|_| Denial::NotRecorded)?;
         self.forward(outgoing, recording).await

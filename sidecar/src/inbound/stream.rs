@@ -1,5 +1,5 @@
 //! An open event stream ends when its caller would be refused now: the token's time is over, the identity is
-//! suspended, the bundle or the namespace's deny list no longer permits what was asked (C20). A stream that only waits
+//! suspended, its client's certificate has ended, the bundle or the namespace's deny list no longer permits what was asked (C20). A stream that only waits
 //! for news ends when this sidecar does, too (C30).
 
 use std::future::Future;
@@ -18,6 +18,7 @@ use hyper::body::{Body, Frame, SizeHint};
 
 use super::api::Api;
 use super::body::{AnswerBody, BodyError};
+use super::connection::ConnectionClient;
 use super::owned::Made;
 use crate::bundle_source::{Active, Bundles};
 use crate::clock::Clock;
@@ -45,6 +46,8 @@ pub(super) struct Terms {
     pub(super) made: Option<Made>,
     /// What the stream was permitted by.
     pub(super) active: Arc<Active>,
+    /// What its connection proved of the client.
+    pub(super) client: ConnectionClient,
     /// Tells of the end of this sidecar.
     pub(super) draining: Option<Draining>,
     /// How long the stream may be silent, and open.
@@ -102,6 +105,11 @@ impl Terms {
             return Some(TokenRefusal::Inactive.as_str());
         }
         let active = self.bundles.current()?;
+        let judged = self.caller.as_ref().and_then(|_| active.policy());
+        if let Some(Err(refusal)) = judged.map(|(policy, prepared)| self.client.check(policy, prepared, now))
+        {
+            return Some(refusal.as_str());
+        }
         if Arc::ptr_eq(&active, &self.active) {
             return None;
         }

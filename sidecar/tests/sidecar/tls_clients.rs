@@ -1,6 +1,9 @@
 //! Clients' certificates: proved by the connection, bound to tokens, vouched for where the bundle asks for that.
 
+use std::time::Duration;
+
 use http::HeaderMap;
+use http_body_util::BodyExt as _;
 use rcgen::{ExtendedKeyUsagePurpose, date_time_ymd};
 use serde_json::{Value, json};
 
@@ -33,9 +36,8 @@ async fn a27_a_bound_token_needs_its_certificate_on_the_very_connection() {
     let (mine, other) = (Leaf::self_signed(), Leaf::self_signed());
     let (bound, free) = (secured.bound_to(&mine), secured.world.alice());
     for h2 in [false, true] {
-        let dial = async |client| match h2 {
-            true => secured.connect_h2(client).await,
-            false => secured.connect(client).await,
+        let dial = async |client| {
+            if h2 { secured.connect_h2(client).await } else { secured.connect(client).await }
         };
         let mut right = dial(Some(&mine)).await;
         let mut wrong = dial(Some(&other)).await;
@@ -169,13 +171,26 @@ async fn a27_a_certificate_that_ends_takes_its_connection_with_it() {
     let secured = Secured::start(tls, "").await;
     let now = crate::support::issuer::now();
     let soon = clients.leaf(|params| {
-        params.not_after =
-            date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs((now + 100).cast_unsigned());
+        params.not_after = date_time_ymd(1970, 1, 1) + Duration::from_secs((now + 100).cast_unsigned());
     });
     let token = secured.world.alice();
     let mut over = secured.connect(Some(&soon)).await;
     assert_eq!(told(&secured, &mut over, &token).await, (200, Value::Null));
+    let mut stream = secured.connect_h2(Some(&soon)).await;
+    let streams = secured.world.server.stream_next();
+    secured.world.count_one();
+    let open = stream.try_start(search(&token)).await.unwrap();
+    let _events = streams.recv().unwrap();
     secured.world.clock.advance(101);
+    // A stream that is cut leaves a record of its own.
+    secured.world.count_one();
+    let ended = tokio::time::timeout(Duration::from_secs(20), open.into_body().collect()).await;
+    ended.expect("the stream ends").unwrap();
+    let ends = eventually("its end is recorded", async || {
+        let records = secured.world.records().await;
+        records.into_iter().find(|record| record["reason"] == "ClientCertificateExpired")
+    });
+    ends.await;
     assert_eq!(told(&secured, &mut over, &token).await, (403, json!("ClientCertificateExpired")));
     secured.world.stop().await;
 }
