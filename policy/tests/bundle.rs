@@ -183,6 +183,56 @@ fn a1_a15_a16_challenges_name_the_metadata_and_only_the_error_that_fits() {
 }
 
 #[test]
+fn a25_what_went_wrong_stands_in_the_challenge_of_the_scheme_that_was_used() {
+    use behalf_policy::bundle::{Flavor, SenderConstraintMode};
+    use behalf_policy::challenge::{Beside, schemes};
+    use behalf_policy::claims::Scheme;
+
+    const BARE: &str =
+        "resource_metadata=\"https://hr.example.com/.well-known/oauth-protected-resource/mcp\"";
+    let algs = format!("algs=\"{}\"", behalf_policy::dpop::ALGORITHMS.join(" "));
+    let judge = |flavor: Flavor, mode: SenderConstraintMode, used: Option<Scheme>, beside: Beside| {
+        let mut document = policy_document();
+        document.providers[0].flavor = flavor;
+        document.providers[0].tokens.sender_constraint.mode = mode;
+        let bundle = bundle(document);
+        let metadata = String::from_utf8(challenge::metadata(policy(&bundle))).unwrap();
+        let offers = metadata.contains("dpop_signing_alg_values_supported");
+        let demands = metadata.contains("\"dpop_bound_access_tokens_required\":true");
+        (schemes(policy(&bundle), used, "Bearer error=\"e\", x=\"y\"", beside), offers, demands)
+    };
+    let bearer = "Bearer error=\"e\", x=\"y\"".to_owned();
+    let dpop = format!("DPoP error=\"e\", x=\"y\", {algs}");
+    let (bare_bearer, bare_dpop) = (format!("Bearer {BARE}"), format!("DPoP {BARE}, {algs}"));
+    let (by_bearer, by_dpop) = (Some(Scheme::Bearer), Some(Scheme::Dpop));
+    for mode in [SenderConstraintMode::Accepted, SenderConstraintMode::Required] {
+        let judge = |used, beside| {
+            let (lines, offers, demands) = judge(Flavor::Generic, mode, used, beside);
+            assert!(offers && !demands);
+            lines
+        };
+        for used in [None, by_bearer] {
+            assert_eq!(judge(used, Beside::Offer), [bearer.clone(), bare_dpop.clone()]);
+            assert_eq!(judge(used, Beside::Nothing), [bearer.clone()]);
+            assert_eq!(judge(used, Beside::Same), [bearer.clone(), dpop.clone()]);
+        }
+        assert_eq!(judge(by_dpop, Beside::Offer), [dpop.clone(), bare_bearer.clone()]);
+        assert_eq!(judge(by_dpop, Beside::Nothing), [dpop.clone()]);
+    }
+    // No word of what is wrong with a token that could not be right.
+    let only = |used| judge(Flavor::Generic, SenderConstraintMode::DpopRequired, used, Beside::Offer);
+    assert_eq!(only(by_bearer), (vec![bare_dpop.clone()], true, true));
+    assert_eq!(only(by_dpop), (vec![dpop.clone()], true, true));
+    assert_eq!(only(None), (vec![dpop], true, true));
+    // Whose tokens are never bound is not asked for proofs.
+    for used in [None, by_bearer] {
+        let (lines, offers, demands) =
+            judge(Flavor::Kubernetes, SenderConstraintMode::Accepted, used, Beside::Offer);
+        assert_eq!((lines, offers, demands), (vec![bearer.clone()], false, false));
+    }
+}
+
+#[test]
 fn a2_a3_a4_metadata_is_at_the_path_inserted_place_and_leaves_out_empty_members() {
     let b = bundle(policy_document());
     let document: serde_json::Value = serde_json::from_slice(&challenge::metadata(policy(&b))).unwrap();
