@@ -47,15 +47,13 @@ pub(super) struct FileSink {
     keep: u16,
     /// Every append is durable before it returns.
     sync: bool,
-    /// Bytes that are to be held behind the end.
-    reserve: u64,
+    /// Bytes that are to be held behind the end; none where the file system cannot.
+    reserve: Option<u64>,
     file: Option<File>,
     /// Bytes of whole, accepted lines.
     len: u64,
     /// Up to here the file system holds blocks; at least `len`.
     held: u64,
-    /// The file system can hold blocks.
-    holds: bool,
     /// There may be more in the file than `len`.
     dirty: bool,
     /// Names were changed and may not be durable yet.
@@ -73,11 +71,10 @@ impl FileSink {
             max_bytes: options.file_bytes,
             keep: options.files,
             sync,
-            reserve: options.reserve_bytes,
+            reserve: Some(options.reserve_bytes),
             file: None,
             len: 0,
             held: 0,
-            holds: true,
             dirty: false,
             renamed: false,
         };
@@ -137,7 +134,7 @@ impl FileSink {
                 } else if self.file.is_none() {
                     self.file = Some(open_locked(&self.path)?);
                 }
-                self.hold(self.len.saturating_add(added).saturating_add(self.reserve))?;
+                self.hold(added)?;
             }
             Room::Reserve if end > self.held => return Err(ErrorKind::StorageFull.into()),
             Room::Reserve => {}
@@ -178,7 +175,7 @@ impl FileSink {
 
     /// Whether the file system can hold blocks at all.
     pub(super) fn holds(&self) -> bool {
-        self.holds
+        self.reserve.is_some()
     }
 
     fn clean(&mut self) -> io::Result<()> {
@@ -196,10 +193,11 @@ impl FileSink {
         Ok(())
     }
 
-    /// Holds blocks up to `end`, and somewhat further where there are.
-    fn hold(&mut self, end: u64) -> io::Result<()> {
-        let Some(file) = &self.file else { return Ok(()) };
-        if !self.holds || self.held >= end {
+    /// Holds blocks for so many bytes and a whole reserve behind them, and somewhat further where there are.
+    fn hold(&mut self, added: u64) -> io::Result<()> {
+        let (Some(file), Some(reserve)) = (&self.file, self.reserve) else { return Ok(()) };
+        let end = self.len.saturating_add(added).saturating_add(reserve);
+        if self.held >= end {
             return Ok(());
         }
         let ahead = end.saturating_add(AHEAD);
@@ -207,7 +205,7 @@ impl FileSink {
             Ok(()) => ahead,
             Err(error) if is_full(&error) => hold(file, self.held, end).map(|()| end)?,
             Err(error) if is_unsupported(&error) => {
-                self.holds = false;
+                self.reserve = None;
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -218,13 +216,13 @@ impl FileSink {
     /// After a start: a whole reserve, or on a full disk what the process before left of its own.
     fn hold_what_there_is(&mut self) -> io::Result<()> {
         self.held = self.len;
-        match self.hold(self.len.saturating_add(self.reserve)) {
+        match self.hold(0) {
             Err(error) if is_full(&error) => {}
             done => return done,
         }
-        let Some(file) = &self.file else { return Ok(()) };
+        let (Some(file), Some(reserve)) = (&self.file, self.reserve) else { return Ok(()) };
         // Blocks that are held already are given on a full disk, too.
-        let (mut there, mut missing) = (0, self.reserve);
+        let (mut there, mut missing) = (0, reserve);
         while missing.saturating_sub(there) > BLOCK {
             let middle = there.midpoint(missing);
             match hold(file, self.len, self.len.saturating_add(middle)) {
@@ -242,7 +240,7 @@ impl FileSink {
         // The next file has its reserve before this one gives up its own. Without room for both, this one goes on.
         let next_path = next(&self.path);
         let next = open_locked(&next_path)?;
-        let held = if self.holds { self.reserve.saturating_add(AHEAD) } else { 0 };
+        let held = self.reserve.map_or(0, |reserve| reserve.saturating_add(AHEAD));
         if held > 0
             && let Err(error) = hold(&next, 0, held)
         {
