@@ -123,9 +123,9 @@ impl Whole {
             change(d);
         });
         let payload = serde_json::to_vec(&document).unwrap();
-        let signed = seal(&payload, |input| vec![("a".to_owned(), signer.sign(input).as_ref().to_vec())]);
+        let sealed = seal(&payload, |input| vec![("a".to_owned(), signer.sign(input).as_ref().to_vec())]);
         let bundle = dir.join(behalf_policy::wire::BUNDLE_KEY);
-        std::fs::write(bundle, serde_json::to_vec(&signed).unwrap()).unwrap();
+        std::fs::write(bundle, serde_json::to_vec(&sealed).unwrap()).unwrap();
         let key = STANDARD.encode(signer.public_key());
         let (clock, lines) = (ManualClock::at(Timestamp(NOW)), Lines::default());
         let app = App::start(config(&dir, &key), lines.clone(), clock.clock()).await.unwrap();
