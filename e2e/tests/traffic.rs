@@ -3,6 +3,7 @@
 //! One after the other (`--test-threads=1`): the tests share one MCP server and change it.
 mod traffic {
     mod audit;
+    mod bound;
     mod cache;
     mod egress;
     mod hazards;
@@ -13,5 +14,6 @@ mod traffic {
     mod sessions;
     mod standalone;
     mod story;
+    mod tls;
     mod tokens;
 }

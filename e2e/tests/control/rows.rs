@@ -1,5 +1,5 @@
 //! The table, what is ours: one change to an injected pod per row, and what the refusal must tell its author to do.
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::pods::{Change, argument, push, redirect, sidecar};
 
@@ -25,6 +25,16 @@ pub const fn row(
 pub const NOT_OURS: Option<&str> = Some("remove it from the pod template, Behalf adds its own");
 const EXACTLY: &str = "let the webhook add them";
 const TAKE_OUT: &str = "let the webhook add it";
+
+/// The pod as it would be with a server that has TLS, but for the source of its certificate.
+fn with_certificate(pod: &mut Value, source: Value) {
+    push(&mut sidecar(pod)["args"], json!("--tls-dir=/etc/behalf/tls"));
+    let mount = json!({"name": "behalf-tls", "mountPath": "/etc/behalf/tls", "readOnly": true});
+    push(&mut sidecar(pod)["volumeMounts"], mount);
+    let mut volume = source;
+    volume["name"] = json!("behalf-tls");
+    push(&mut pod["spec"]["volumes"], volume);
+}
 
 /// Changes of our own containers and volumes.
 pub const OURS: &[Row] = &[
@@ -151,6 +161,32 @@ pub const OURS: &[Row] = &[
         "a volume for records that the platform did not set",
         |pod| push(&mut pod["spec"]["volumes"], json!({"name": "behalf-records", "emptyDir": {}})),
         "let the webhook add its own",
+        NOT_OURS,
+    ),
+    row(
+        "a certificate that the pod does not have",
+        |pod| {
+            push(&mut sidecar(pod)["args"], json!("--tls-dir=/etc/behalf/tls"));
+        },
+        "identity, pinned keys, nameservers",
+        NOT_OURS,
+    ),
+    row(
+        "a certificate from elsewhere in the pod",
+        |pod| {
+            with_certificate(pod, json!({"emptyDir": {}}));
+        },
+        "volumes named behalf-",
+        NOT_OURS,
+    ),
+    row(
+        "a certificate that the identity does not name",
+        |pod| {
+            let items = ["tls.crt", "tls.key", "ca.crt"].map(|key| json!({"key": key, "path": key}));
+            let secret = json!({"secretName": "own", "optional": true, "items": items});
+            with_certificate(pod, json!({"secret": secret}));
+        },
+        "is not the certificate of AgentIdentity tools",
         NOT_OURS,
     ),
     row(
