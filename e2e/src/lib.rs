@@ -5,6 +5,7 @@
 //!
 //! A test waits for conditions, never for time, and leaves the deployment as it found it ([`Undo`]).
 pub mod curl;
+pub mod dpop;
 pub mod host;
 pub mod keycloak;
 pub mod mcp;

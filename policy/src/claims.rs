@@ -212,7 +212,7 @@ pub fn check_claims(
     let expires = check_times(claims, provider.clock_skew, now)?;
     check_kind_of_token(provider, claims)?;
     kind::check_product(provider, claims)?;
-    let binding = Binding::of(claims)?;
+    let binding = Binding::of(provider, claims)?;
     binding::check_says_key(claims, binding)?;
 
     let subject = read::string(claims, "sub")?.ok_or(TokenRefusal::BadClaim)?;

@@ -166,7 +166,15 @@ fn a24_a_bound_token_is_never_taken_as_a_bearer_token() {
     assert_eq!(bound(json!({"jkt": JKT})), Ok(Binding { key, certificate: None }));
     assert_eq!(bound(json!({"x5t#S256": JKT})), Ok(Binding { key: None, certificate }));
     assert_eq!(bound(json!({"jkt": JKT, "x5t#S256": JKT})), Ok(Binding { key, certificate }));
+    // As a real Keycloak writes it.
+    let keycloak = json!({"jkt": JKT, "kc-jkt-type": "DPoP"});
+    assert_eq!(bound(keycloak.clone()), Ok(Binding { key, certificate: None }));
+    let elsewhere = judge_as(with("cnf", keycloak), |p| p.flavor = Flavor::Generic);
+    assert_eq!(elsewhere.map(drop), Err(TokenRefusal::BindingUnknown));
     for unknown in [
+        json!({"jkt": JKT, "kc-jkt-type": "other"}),
+        json!({"jkt": JKT, "kc-jkt-type": null}),
+        json!({"kc-jkt-type": "DPoP"}),
         json!(null),
         json!({}),
         json!([]),

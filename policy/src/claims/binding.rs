@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
 use super::{Caller, TokenRefusal, read};
-use crate::bundle::{Provider, SenderConstraintMode};
+use crate::bundle::{Flavor, Provider, SenderConstraintMode};
 
 /// A SHA-256 over a public key (RFC 7638) or over the DER of a certificate (RFC 8705 §3.1). No secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,7 +35,7 @@ impl Binding {
     /// # Errors
     /// When it is there and is anything but an object of bindings known here, at least one: what is not understood cannot
     /// be checked.
-    pub(crate) fn of(claims: &Map<String, Value>) -> Result<Self, TokenRefusal> {
+    pub(crate) fn of(provider: &Provider, claims: &Map<String, Value>) -> Result<Self, TokenRefusal> {
         let members = match claims.get("cnf") {
             None => return Ok(Self::default()),
             Some(Value::Object(members)) if !members.is_empty() => members,
@@ -43,6 +43,13 @@ impl Binding {
         };
         let mut binding = Self::default();
         for (name, value) in members {
+            // Keycloak's word for how the key of `jkt` is proved.
+            if name == "kc-jkt-type" && provider.flavor == Flavor::Keycloak {
+                if value != "DPoP" || !members.contains_key("jkt") {
+                    return Err(TokenRefusal::BindingUnknown);
+                }
+                continue;
+            }
             let thumbprint =
                 value.as_str().and_then(Thumbprint::parse).ok_or(TokenRefusal::BindingUnknown)?;
             match name.as_str() {

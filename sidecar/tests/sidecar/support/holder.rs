@@ -37,7 +37,8 @@ impl Holder {
     pub(crate) fn token(&self, world: &World) -> String {
         let jkt = self.thumbprint();
         world.token(|claims| {
-            claims["cnf"] = json!({"jkt": jkt});
+            // As Keycloak writes it.
+            claims["cnf"] = json!({"jkt": jkt, "kc-jkt-type": "DPoP"});
             claims["typ"] = "DPoP".into();
         })
     }
