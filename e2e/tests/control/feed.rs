@@ -23,30 +23,35 @@ fn leave(api: &Api, scope: &str) {
     api.world.patch("default", "scat/corp", &json!({"spec": {"toolSets": sets}})).unwrap();
 }
 
-/// kubelet, which would bring the change by the mounted `ConfigMap`, is frozen all the time: what pods follow came by the feed.
 #[test]
-fn a_changed_row_is_followed_in_every_pod_as_soon_as_it_is_programmed() {
+fn a_changed_row_is_followed_in_every_pod_once_programmed_and_a_frozen_sidecar_keeps_that_false() {
     let api = Api::open();
     let _three = api.world.replicas(3).unwrap();
     let people = People::of(&api);
-    let (before, pods) = (programmed(&api), addresses(&api));
+    followed(&api, &people);
+    not_programmed(&api, &people);
+}
+
+/// kubelet, which would bring the change by the mounted `ConfigMap`, is frozen all the time: what pods follow came by the feed.
+fn followed(api: &Api, people: &People) {
+    let (before, pods) = (programmed(api), addresses(api));
     assert_eq!(pods.len(), 3);
-    let lived = lives(&api);
+    let lived = lives(api);
     for (name, address) in &pods {
         let answer = call("leave.list", &people.bob, Some(address)).send(api.world).unwrap();
         assert_eq!(verdict(&answer), (200, None), "{name}");
     }
-    let kubelet = of_node(&api, "kubelet").freeze().unwrap();
+    let kubelet = of_node(api, "kubelet").freeze().unwrap();
     let back = Undo::new(|| {
-        leave(&api, "hr:leave:read");
+        leave(api, "hr:leave:read");
         Ok(())
     });
-    let mut last = serial(&api);
+    let mut last = serial(api);
     for (scope, wanted) in [("hr:salary:read", bob_may_not()), ("hr:leave:read", (200, None))] {
         let began = Instant::now();
-        leave(&api, scope);
-        last = newer(&api, last);
-        let digest = programmed(&api);
+        leave(api, scope);
+        last = newer(api, last);
+        let digest = programmed(api);
         let took = began.elapsed();
         for (name, address) in &pods {
             let answer = call("leave.list", &people.bob, Some(address)).send(api.world).unwrap();
@@ -65,36 +70,33 @@ fn a_changed_row_is_followed_in_every_pod_as_soon_as_it_is_programmed() {
     }
     back.now().unwrap();
     drop(kubelet);
-    let object = identity(&api);
+    let object = identity(api);
     let counts = &object["status"]["pods"];
     assert_eq!((&counts["current"], &counts["stale"]), (&json!(3), &json!(0)), "{counts}");
     api.kubectl(&["wait", "node", "--all", "--for=condition=Ready", "--timeout=60s"]);
-    assert_eq!(lives(&api), lived, "the same pods, none started again");
+    assert_eq!(lives(api), lived, "the same pods, none started again");
 }
 
-#[test]
-fn one_frozen_sidecar_keeps_programmed_false_and_is_named() {
-    let api = Api::open();
-    let _three = api.world.replicas(3).unwrap();
-    let people = People::of(&api);
-    programmed(&api);
-    let pods = addresses(&api);
+/// One frozen sidecar is named.
+fn not_programmed(api: &Api, people: &People) {
+    programmed(api);
+    let pods = addresses(api);
     let (name, address) = &pods[1];
     // kubelet would soon start a container again that does not answer.
-    let kubelet = of_node(&api, "kubelet").freeze().unwrap();
-    let frozen = in_container(&api, "hr", name, "behalf-sidecar").freeze().unwrap();
-    let change = leave_taken(&api);
+    let kubelet = of_node(api, "kubelet").freeze().unwrap();
+    let frozen = in_container(api, "hr", name, "behalf-sidecar").freeze().unwrap();
+    let change = leave_taken(api);
     // The others follow; the status does not say that all do, however often it is looked at.
     for (other, address) in pods.iter().filter(|pod| pod.0 != *name) {
         eventually(&format!("{other} follows"), 30, || {
             let answer = call("leave.list", &people.bob, Some(address)).send(api.world).unwrap();
             if verdict(&answer) == bob_may_not() { Ok(()) } else { Err(format!("{answer:?}")) }
         });
-        let said = condition(&identity(&api), "Programmed");
+        let said = condition(&identity(api), "Programmed");
         assert!(said.as_ref().is_none_or(|(status, _, _)| status != "True"), "{said:?}");
     }
     let message = until("Programmed is False and names the pod", Duration::from_mins(1), || {
-        let said = condition(&identity(&api), "Programmed");
+        let said = condition(&identity(api), "Programmed");
         Ok(said.filter(|(status, _, message)| status == "False" && message.contains(name)))
     })
     .unwrap();
@@ -103,10 +105,10 @@ fn one_frozen_sidecar_keeps_programmed_false_and_is_named() {
     for (other, _) in pods.iter().filter(|pod| pod.0 != *name) {
         assert!(!message.2.contains(other), "{other} is well: {message:?}");
     }
-    let counts = identity(&api)["status"]["pods"].clone();
+    let counts = identity(api)["status"]["pods"].clone();
     assert_eq!((&counts["current"], &counts["stale"]), (&json!(2), &json!(1)), "{counts}");
     frozen.now().unwrap();
-    programmed(&api);
+    programmed(api);
     let answer = call("leave.list", &people.bob, Some(address)).send(api.world).unwrap();
     assert_eq!(verdict(&answer), bob_may_not(), "{name} follows as soon as it can");
     drop(change);

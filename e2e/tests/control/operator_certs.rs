@@ -19,7 +19,7 @@ const SYSTEM: &str = "behalf-system";
 const CERTIFICATE: &str = "tls.crt";
 const AUTHORITIES: &str = "ca.crt";
 /// How long a certificate lives that has to be seen to end.
-const LIFE: Duration = Duration::from_secs(30);
+const LIFE: Duration = Duration::from_secs(24);
 const CONFIGURATION: &str = "mutatingwebhookconfiguration/behalf-injector";
 
 /// What came of pods that were made one after the other.
@@ -139,17 +139,23 @@ fn short_lived(api: &Api) -> Undo<'_> {
     guard
 }
 
+/// Certificates that live for seconds are renewed in time; one that has expired while nobody was there is made anew.
 #[test]
-fn certificates_and_authorities_are_rolled_over_without_a_failed_admission() {
+fn certificates_and_authorities_are_rolled_over_without_a_failed_admission_and_expired_ones_replaced() {
     let api = Api::open();
     let _scene = enrolled(&api);
     let _short = short_lived(&api);
+    rolled_over(&api);
+    expired(&api);
+}
+
+fn rolled_over(api: &Api) {
     let (mut certificates, mut authorities) = (BTreeSet::new(), BTreeSet::new());
     let began = Instant::now();
-    let made = meanwhile(&api, || {
+    let made = meanwhile(api, || {
         until("six certificates and three authorities have served", Duration::from_mins(6), || {
-            certificates.extend(secret(&api, CERTIFICATE));
-            authorities.extend(secret(&api, AUTHORITIES));
+            certificates.extend(secret(api, CERTIFICATE));
+            authorities.extend(secret(api, AUTHORITIES));
             Ok((certificates.len() >= 6 && authorities.len() >= 3).then_some(()))
         })
         .unwrap();
@@ -167,26 +173,22 @@ fn certificates_and_authorities_are_rolled_over_without_a_failed_admission() {
     assert!(made.bare.is_empty(), "{}", made.bare[0]);
     assert!(made.refused.is_empty(), "{} of them: {}", made.refused.len(), made.refused[0]);
     // The sidecars trust the same authorities: they have followed.
-    programmed(&api);
+    programmed(api);
 }
 
-#[test]
-fn an_expired_certificate_is_replaced_when_the_operator_comes_back() {
-    let api = Api::open();
-    let _scene = enrolled(&api);
-    let _short = short_lived(&api);
-    let away = without_operator(&api);
-    let old = secret(&api, CERTIFICATE).unwrap();
+fn expired(api: &Api) {
+    let away = without_operator(api);
+    let old = secret(api, CERTIFICATE).unwrap();
     // It was made before it was read.
     let read = Instant::now();
     until("the certificate has expired", LIFE * 2, || Ok((read.elapsed() > LIFE).then_some(()))).unwrap();
     let began = Instant::now();
     away.now().unwrap();
-    injecting(&api);
+    injecting(api);
     eprintln!(
         "an expired certificate: pods are injected {:.1} s after the operator is started",
         began.elapsed().as_secs_f64()
     );
-    assert_ne!(secret(&api, CERTIFICATE).unwrap(), old);
-    programmed(&api);
+    assert_ne!(secret(api, CERTIFICATE).unwrap(), old);
+    programmed(api);
 }
