@@ -223,6 +223,18 @@ mod tests {
     }
 
     #[test]
+    fn where_records_go_is_json_of_the_chart_and_makes_sense() {
+        let good = r#"{"mode":"Strict","stdout":"Disabled","file":{"mode":"Enabled","maxBytes":"64Mi","maxFiles":4,"reserveBytes":"4Mi","volume":{"type":"EmptyDir","size":"512Mi","storageClassName":""}},"otlp":{"url":"","caBundle":""}}"#;
+        assert_eq!(records(good).unwrap().arguments().len(), 6);
+        let said = records(&good.replace("\"mode\":\"Enabled\"", "\"mode\":\"Disabled\"")).unwrap_err();
+        assert!(said.contains("set stdout or file.mode to Enabled"), "{said}");
+        for bad in ["", "{}", "Strict", &good.replace("Strict", "strict"), &good.replace("maxFiles", "files")]
+        {
+            assert!(records(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn lists_are_split_and_all_roles_are_the_default() {
         let parse = |more: &[&str]| {
             let base = ["behalf-operator", "run", "--sidecar-image", "x@sha256:0"];
