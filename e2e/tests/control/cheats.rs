@@ -166,25 +166,28 @@ fn enrolment(api: &Api) -> Vec<String> {
 
 /// Gives what was not refused with these words, or with these others where both may be.
 fn refused(api: &Api, tries: Tries, wanted: [&str; 2]) -> Vec<String> {
-    let mut wrong = Vec::new();
-    for (name, line) in tries {
-        let words: Vec<&str> = line
-            .split(' ')
-            .map(|word| match word {
-                "ISSUER" => ISSUER,
-                "NS" => ENROLLED,
-                other => other,
-            })
-            .collect();
+    let one = |(name, line): &(&str, &str)| {
+        let named = |word| match word {
+            "ISSUER" => ISSUER,
+            "NS" => ENROLLED,
+            other => other,
+        };
+        let words: Vec<&str> = line.split(' ').map(named).collect();
         match as_editor(api, ENROLLED, &words, "") {
-            Ok(said) => wrong.push(format!("{name}: done: {said}")),
+            Ok(said) => Some(format!("{name}: done: {said}")),
             Err(said) if !wanted.iter().any(|part| said.contains(part)) => {
-                wrong.push(format!("{name}: wants {wanted:?}, got {said}"));
+                Some(format!("{name}: wants {wanted:?}, got {said}"))
             }
-            Err(_) => {}
+            Err(_) => None,
         }
-    }
-    wrong
+    };
+    // What is refused changes nothing, so several try at once.
+    std::thread::scope(|all| {
+        let parts = tries.chunks(tries.len().div_ceil(4).max(1));
+        let parts: Vec<_> =
+            parts.map(|part| all.spawn(|| part.iter().filter_map(one).collect::<Vec<_>>())).collect();
+        parts.into_iter().flat_map(|part| part.join().unwrap()).collect()
+    })
 }
 
 /// All of it.

@@ -4,7 +4,7 @@ import socket
 import sys
 import threading
 
-SECONDS = 5
+SECONDS = 3
 
 
 def one(target):

@@ -8,6 +8,6 @@ printf "%s %s\n" "$1" "$2" >&3
 read -r -N 1 -u 3 && echo "$2"
 '
 for target; do
-  timeout 5 bash -c "$one" one "$nonce" "$target" 2>/dev/null &
+  timeout 3 bash -c "$one" one "$nonce" "$target" 2>/dev/null &
 done
 wait
