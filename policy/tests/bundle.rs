@@ -213,11 +213,11 @@ fn a25_what_went_wrong_stands_in_the_challenge_of_the_scheme_that_was_used() {
         };
         for used in [None, by_bearer] {
             assert_eq!(judge(used, Beside::Offer), [bearer.clone(), bare_dpop.clone()]);
-            assert_eq!(judge(used, Beside::Nothing), [bearer.clone()]);
+            assert_eq!(judge(used, Beside::Nothing), vec![bearer.clone()]);
             assert_eq!(judge(used, Beside::Same), [bearer.clone(), dpop.clone()]);
         }
         assert_eq!(judge(by_dpop, Beside::Offer), [dpop.clone(), bare_bearer.clone()]);
-        assert_eq!(judge(by_dpop, Beside::Nothing), [dpop.clone()]);
+        assert_eq!(judge(by_dpop, Beside::Nothing), vec![dpop.clone()]);
     }
     // No word of what is wrong with a token that could not be right.
     let only = |used| judge(Flavor::Generic, SenderConstraintMode::DpopRequired, used, Beside::Offer);

@@ -4,7 +4,9 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD as B64};
 use behalf_policy::bundle::Algorithm;
-use behalf_policy::dpop::{Expected, MAX_PROOF_BYTES, Nonce, Once, Proof, ProofRefusal, same_target};
+use behalf_policy::dpop::{
+    Expected, MAX_PROOF_BYTES, Nonce, Once, Proof, ProofRefusal, ProofRefusal as R, same_target,
+};
 use behalf_policy::ids::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -147,7 +149,6 @@ fn a23_the_header_says_a_proof_by_a_key_of_its_own() {
     ] {
         assert!(judge(&compact(&good, &claims()), &expected()).is_ok(), "{good}");
     }
-    use ProofRefusal as R;
     for (bad, refusal) in [
         (with(header(), "typ", Value::Null), R::NotAProof),
         (with(header(), "typ", json!("JWT")), R::NotAProof),
@@ -209,7 +210,6 @@ fn a23_the_header_says_a_proof_by_a_key_of_its_own() {
 
 #[test]
 fn a23_the_claims_say_this_request_this_token_and_now() {
-    use ProofRefusal as R;
     let claim = |member: &str, value: Value| with(claims(), member, value);
     for good in [
         claim("iat", json!(NOW.0 - 300)),
@@ -341,7 +341,8 @@ proptest! {
             } else if b == b'/' {
                 spelled.push_str(if bit(at) { "/x/../" } else { "/./" });
             } else if bit(at) {
-                spelled.push_str(&if bit(at + 7) { format!("%{b:02x}") } else { format!("%{b:02X}") });
+                let octet = format!("%{b:02X}");
+                spelled.push_str(&if bit(at + 7) { octet.to_ascii_lowercase() } else { octet });
             } else {
                 spelled.push(char::from(b));
             }
