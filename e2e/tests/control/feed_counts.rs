@@ -16,6 +16,9 @@ use super::operator_host::in_container;
 const CALLS: usize = 1000;
 /// Calls under way at the same time.
 const AT_ONCE: usize = 8;
+/// What is still to be told is told within this: the operator's ledger takes two periods of the feed and writes once in a
+/// third, of 5 s each.
+const QUIET: Duration = Duration::from_secs(15);
 
 /// How many of each decision.
 type Sums = BTreeMap<String, i64>;
@@ -159,7 +162,7 @@ fn counts_over_three_replicas_are_exact_while_two_pods_are_drained() {
     assert_eq!(pods.len(), 3);
     let before = |pod: &Pod<'_>| (pod.name.clone(), inbound(&pod.records().unwrap()).len());
     let before: HashMap<String, usize> = pods.iter().map(before).collect();
-    let (told_before, complete) = settled("all that was is told", Duration::from_secs(15), || told(&api));
+    let (told_before, complete) = settled("all that was is told", QUIET, || told(&api));
     let mut followed: Vec<Followed> = pods[..2].iter().map(|pod| Followed::new(&api, &pod.name)).collect();
 
     let (seen, next) = (Seen::default(), AtomicUsize::new(0));
@@ -225,7 +228,7 @@ fn counts_over_three_replicas_are_exact_while_two_pods_are_drained() {
         }
     });
     assert_eq!(now.1, complete, "two drained pods told all they had counted");
-    let again = settled("nothing is counted twice", Duration::from_secs(15), || told(&api));
+    let again = settled("nothing is counted twice", QUIET, || told(&api));
     assert_eq!(again, now);
     eprintln!(
         "{CALLS} calls over 3 pods, 2 drained: callers {:?}, records and status {wanted:?}, complete: {}; made again: {untaken} that nobody took, {cut} without their server or cut in its answer, {unknown} other",

@@ -18,7 +18,7 @@ use super::scene::{ENROLLED, account, enrolled, identity, without_operator};
 
 const SYSTEM: &str = "behalf-system";
 /// Nothing more is written when nothing was for so long.
-const QUIET: Duration = Duration::from_secs(3);
+const QUIET: Duration = Duration::from_secs(2);
 /// More writes than a reconcile of one identity can have.
 const MANY: usize = 20;
 
