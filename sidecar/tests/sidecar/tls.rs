@@ -224,19 +224,21 @@ async fn without_a_certificate_the_sidecar_is_unready_and_takes_no_call_until_th
 #[tokio::test]
 async fn a_certificate_that_has_ended_is_served_on_and_told() {
     let secured = Secured::start(ignored(), "").await;
-    let soon = crate::support::issuer::now() + 100;
+    // Far enough for this client, which has the machine's clock.
+    let soon = crate::support::issuer::now() + 36_000;
     let leaf = secured.authority.leaf(|params| {
         params.not_after = date_time_ymd(1970, 1, 1) + Duration::from_secs(soon.cast_unsigned());
     });
     mount_leaf(&secured.world.dir.join("tls"), &leaf, "");
     counted(&secured.world, &format!("tls_certificate_not_after_seconds {soon}")).await;
     assert_eq!(secured.world.ready().await, (200, "ready\n".to_owned()));
-    secured.world.clock.advance(101);
+    secured.world.clock.advance(36_001);
     counted(&secured.world, "tls_certificate_expired 1\n").await;
     assert_eq!(secured.world.ready().await, (200, "tls: CertificateExpired\nready\n".to_owned()));
     // By this client's clock it has not: whether it is taken is the caller's to judge.
+    let token = secured.world.token(|claims| claims["exp"] = json!(soon + 300));
     let mut over = secured.connect(None).await;
-    assert_eq!(secured.send(&mut over, search(&secured.world.alice())).await.status, 200);
+    assert_eq!(secured.send(&mut over, search(&token)).await.status, 200);
     mount_leaf(&secured.world.dir.join("tls"), &secured.authority.leaf(|_| {}), "");
     eventually("all is well", async || (secured.world.ready().await.1 == "ready\n").then_some(())).await;
     counted(&secured.world, "tls_certificate_expired 0\n").await;
