@@ -83,14 +83,12 @@ impl ClientValidation {
 mod tests {
     use super::*;
 
-    fn rules(asks: ClientCertificates, domain: Option<Option<&str>>) -> TlsRules {
-        TlsRules {
-            client_certificates: asks,
-            client_validation: domain.map(|domain| ClientValidation {
-                ca_bundle: None,
-                spiffe_trust_domain: domain.map(str::to_owned),
-            }),
-        }
+    fn rules(asks: ClientCertificates, client_validation: Option<ClientValidation>) -> TlsRules {
+        TlsRules { client_certificates: asks, client_validation }
+    }
+
+    fn of_domain(domain: &str) -> Option<ClientValidation> {
+        Some(ClientValidation { ca_bundle: None, spiffe_trust_domain: Some(domain.to_owned()) })
     }
 
     #[test]
@@ -99,20 +97,20 @@ mod tests {
         for good in [
             rules(Ignored, None),
             rules(Requested, None),
-            rules(Requested, Some(None)),
-            rules(Required, Some(None)),
-            rules(Required, Some(Some("example.org"))),
+            rules(Requested, Some(ClientValidation::default())),
+            rules(Required, Some(ClientValidation::default())),
+            rules(Required, of_domain("example.org")),
         ] {
             assert_eq!(good.clone().check(), Ok(good.clone()));
             assert_eq!(good.asks(), good.client_certificates != Ignored);
         }
         for bad in [
             rules(Required, None),
-            rules(Ignored, Some(None)),
-            rules(Required, Some(Some(""))),
-            rules(Required, Some(Some("Example.org"))),
-            rules(Required, Some(Some("example.org/x"))),
-            rules(Requested, Some(Some("spiffe://example.org"))),
+            rules(Ignored, Some(ClientValidation::default())),
+            rules(Required, of_domain("")),
+            rules(Required, of_domain("Example.org")),
+            rules(Required, of_domain("example.org/x")),
+            rules(Requested, of_domain("spiffe://example.org")),
         ] {
             assert!(bad.clone().check().is_err(), "{bad:?}");
         }
