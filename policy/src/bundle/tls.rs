@@ -87,8 +87,8 @@ mod tests {
         TlsRules { client_certificates: asks, client_validation }
     }
 
-    fn of_domain(domain: &str) -> Option<ClientValidation> {
-        Some(ClientValidation { ca_bundle: None, spiffe_trust_domain: Some(domain.to_owned()) })
+    fn of_domain(domain: &str) -> ClientValidation {
+        ClientValidation { ca_bundle: None, spiffe_trust_domain: Some(domain.to_owned()) }
     }
 
     #[test]
@@ -99,7 +99,7 @@ mod tests {
             rules(Requested, None),
             rules(Requested, Some(ClientValidation::default())),
             rules(Required, Some(ClientValidation::default())),
-            rules(Required, of_domain("example.org")),
+            rules(Required, Some(of_domain("example.org"))),
         ] {
             assert_eq!(good.clone().check(), Ok(good.clone()));
             assert_eq!(good.asks(), good.client_certificates != Ignored);
@@ -107,10 +107,10 @@ mod tests {
         for bad in [
             rules(Required, None),
             rules(Ignored, Some(ClientValidation::default())),
-            rules(Required, of_domain("")),
-            rules(Required, of_domain("Example.org")),
-            rules(Required, of_domain("example.org/x")),
-            rules(Requested, of_domain("spiffe://example.org")),
+            rules(Required, Some(of_domain(""))),
+            rules(Required, Some(of_domain("Example.org"))),
+            rules(Required, Some(of_domain("example.org/x"))),
+            rules(Requested, Some(of_domain("spiffe://example.org"))),
         ] {
             assert!(bad.clone().check().is_err(), "{bad:?}");
         }
