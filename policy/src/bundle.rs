@@ -4,6 +4,7 @@
 //! checks the signature, then [`Bundle::load`]s the document: every reference resolved, every bound
 //! checked, everything indexed, so that deciding allocates nothing that could be made here.
 
+pub mod algorithm;
 pub mod document;
 pub mod load;
 pub mod requirement;
@@ -15,9 +16,10 @@ pub mod tokens;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub use algorithm::Algorithm;
 pub use document::{
-    Algorithm, ClientAuthentication, Denial, Document, Flavor, Host, ProviderDocument as Provider,
-    RefuseAllReason, Serve, Stage, State, TokenProfile,
+    ClientAuthentication, Denial, Document, Flavor, Host, ProviderDocument as Provider, RefuseAllReason,
+    Serve, Stage, State, TokenProfile,
 };
 pub use load::LoadError;
 pub use rows::{HttpMethod, HttpRoute, Protocol, Resource, Timeouts};

@@ -18,6 +18,7 @@ use std::collections::BTreeSet;
 
 pub use actors::{Actor, MAX_ACTORS};
 pub use binding::{Binding, Presented, Scheme, Thumbprint, check_binding};
+pub(crate) use header::asks_for_more;
 pub use header::{HeaderFacts, check_header, check_signed_header};
 pub(crate) use kind::check_kind_of_token;
 pub use login::Login;

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 pub use target::same_target;
 
 use crate::bundle::Algorithm;
-use crate::claims::issued_at;
+use crate::claims::{asks_for_more, issued_at};
 use crate::ids::Timestamp;
 use crate::strict_json;
 
@@ -268,19 +268,8 @@ fn check_header(header: &Map<String, Value>) -> Result<(Algorithm, PublicKey), P
         return Err(ProofRefusal::NotAProof);
     }
     let named = header.get("alg").and_then(Value::as_str).ok_or(ProofRefusal::AlgorithmNotAllowed)?;
-    let algorithm = match named {
-        "RS256" => Algorithm::RS256,
-        "RS384" => Algorithm::RS384,
-        "RS512" => Algorithm::RS512,
-        "PS256" => Algorithm::PS256,
-        "PS384" => Algorithm::PS384,
-        "PS512" => Algorithm::PS512,
-        "ES256" => Algorithm::ES256,
-        "ES384" => Algorithm::ES384,
-        "EdDSA" | "Ed25519" => Algorithm::EdDSA,
-        _ => return Err(ProofRefusal::AlgorithmNotAllowed),
-    };
-    if ["crit", "b64", "zip", "enc", "cty"].iter().any(|member| header.contains_key(*member)) {
+    let algorithm = Algorithm::from_jose(named).ok_or(ProofRefusal::AlgorithmNotAllowed)?;
+    if asks_for_more(header) {
         return Err(ProofRefusal::UnsupportedHeader);
     }
     let jwk = header.get("jwk").and_then(Value::as_object).ok_or(ProofRefusal::KeyNotUsable)?;

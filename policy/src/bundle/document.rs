@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::algorithm::Algorithm;
 pub use super::requirement::{Assurance, ConditionDocument, ScopeChallenge};
 use super::rows::{PromptDocument, Protocol, ResourceDocument, RouteDocument, Timeouts};
 use super::tls::TlsRules;
@@ -325,29 +326,6 @@ pub enum TokenProfile {
     Strict,
     /// `typ` may be `JWT` or absent; everything that is known not to be an access token is refused.
     Relaxed,
-}
-
-/// A signature algorithm we accept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Algorithm {
-    /// RSASSA-PKCS1-v1_5 with SHA-256.
-    RS256,
-    /// RSASSA-PKCS1-v1_5 with SHA-384.
-    RS384,
-    /// RSASSA-PKCS1-v1_5 with SHA-512.
-    RS512,
-    /// RSASSA-PSS with SHA-256.
-    PS256,
-    /// RSASSA-PSS with SHA-384.
-    PS384,
-    /// RSASSA-PSS with SHA-512.
-    PS512,
-    /// ECDSA on P-256 with SHA-256.
-    ES256,
-    /// ECDSA on P-384 with SHA-384.
-    ES384,
-    /// Ed25519.
-    EdDSA,
 }
 
 /// How we authenticate at a provider.
