@@ -158,18 +158,7 @@ fn key_of(jwk: &Map<String, Value>, usages: &[&str]) -> Option<Key> {
         _ => return None,
     };
     if let Some(named) = jwk.get("alg") {
-        let named = match named.as_str()? {
-            "RS256" => Algorithm::RS256,
-            "RS384" => Algorithm::RS384,
-            "RS512" => Algorithm::RS512,
-            "PS256" => Algorithm::PS256,
-            "PS384" => Algorithm::PS384,
-            "PS512" => Algorithm::PS512,
-            "ES256" => Algorithm::ES256,
-            "ES384" => Algorithm::ES384,
-            "EdDSA" | "Ed25519" => Algorithm::EdDSA,
-            _ => return None,
-        };
+        let named = Algorithm::from_jose(named.as_str()?)?;
         algorithms.retain(|algorithm| *algorithm == named);
     }
     (!algorithms.is_empty()).then_some(Key { id, algorithms, decoding })
