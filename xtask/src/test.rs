@@ -50,7 +50,7 @@ fn all(steps: &Steps, args: &Args) -> Result<()> {
         // What is up is left as it is: the test that takes everything away is for a whole run.
         let some = ["--test=control", "--test=traffic"];
         return steps
-            .run("end to end", "21 min", || end_to_end(&cluster, &images, &some, args.filter.as_deref()));
+            .run("end to end", "24 min", || end_to_end(&cluster, &images, &some, args.filter.as_deref()));
     }
     steps.run("the gate: cargo xtask check", "6 min, 20 min cold", || gate::check(steps, &[]))?;
     steps.run("suites: conformance, real clients, a scanner", "2 min, 10 min cold", || suites::all(steps))?;
@@ -61,7 +61,7 @@ fn all(steps: &Steps, args: &Args) -> Result<()> {
     let images = steps.run("images", "10 s, 15 min cold", || Images::build(steps))?;
     steps.run("deploy", "2 min", || demo::deploy(steps, &cluster, &images))?;
     let tested =
-        steps.run("end to end", "21 min", || end_to_end(&cluster, &images, &[], args.filter.as_deref()));
+        steps.run("end to end", "24 min", || end_to_end(&cluster, &images, &[], args.filter.as_deref()));
     if args.keep {
         steps.say(&cluster.how_to_reach());
     } else {
