@@ -11,18 +11,20 @@ use serde_json::Value;
 
 use crate::fixture;
 
-/// Either a token as it stands, or, after a first byte `{`, a header and claims on two lines that are made one: else
-/// hardly any mutation would get past base64.
-pub(crate) fn token(data: &[u8]) {
-    let text = match data.split(|byte| *byte == b'\n').collect::<Vec<_>>()[..] {
+/// Either a JWT as it stands, or, after a first byte `{`, a header and claims on two lines that are made one: else hardly any
+/// mutation would get past base64.
+fn compact(data: &[u8]) -> Option<String> {
+    match data.split(|byte| *byte == b'\n').collect::<Vec<_>>()[..] {
         [header, claims] if data.starts_with(b"{") => {
-            format!("{}.{}.AAAA", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims))
+            Some(format!("{}.{}.AAAA", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims)))
         }
-        _ => match std::str::from_utf8(data) {
-            Ok(text) => text.to_owned(),
-            Err(_) => return,
-        },
-    };
+        _ => std::str::from_utf8(data).ok().map(str::to_owned),
+    }
+}
+
+/// A caller's token.
+pub(crate) fn token(data: &[u8]) {
+    let Some(text) = compact(data) else { return };
     let Ok(jws) = Jws::parse(&text) else { return };
     let segments: Vec<&str> = text.split('.').collect();
     assert_eq!(segments.len(), 3, "not three segments");
@@ -59,17 +61,9 @@ pub(crate) fn token(data: &[u8]) {
     }
 }
 
-/// A proof of possession: either as it stands, or, after a first byte `{`, a header and claims on two lines that are made one.
+/// A proof of possession.
 pub(crate) fn dpop(data: &[u8]) {
-    let text = match data.split(|byte| *byte == b'\n').collect::<Vec<_>>()[..] {
-        [header, claims] if data.starts_with(b"{") => {
-            format!("{}.{}.AAAA", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims))
-        }
-        _ => match std::str::from_utf8(data) {
-            Ok(text) => text.to_owned(),
-            Err(_) => return,
-        },
-    };
+    let Some(text) = compact(data) else { return };
     let Ok(proof) = Proof::read([Some(text.as_str())]) else { return };
     assert!(text.len() <= MAX_PROOF_BYTES, "a huge proof");
     assert_eq!(

@@ -54,8 +54,8 @@ impl Onlooker for Taker {
         true
     }
 
-    fn mirrors(&self, _: &str, params: Result<MirroredParams, AnnotationError>) {
-        *self.0.borrow_mut() = params.ok();
+    fn mirrors(&self, _: &str, params: &dyn Fn() -> Result<MirroredParams, AnnotationError>) {
+        *self.0.borrow_mut() = params().ok();
     }
 }
 

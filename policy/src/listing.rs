@@ -56,8 +56,8 @@ pub trait Onlooker {
     /// Whether the entry of this name stays in.
     fn keeps(&self, kind: ListKind, name: &str) -> bool;
 
-    /// What the list says of the arguments that a tool wants mirrored, whether the tool stays in or not.
-    fn mirrors(&self, _tool: &str, _params: Result<MirroredParams, AnnotationError>) {}
+    /// `params` reads what the list says of the arguments that a tool wants mirrored, whether the tool stays in or not.
+    fn mirrors(&self, _tool: &str, _params: &dyn Fn() -> Result<MirroredParams, AnnotationError>) {}
 }
 
 impl<F: Fn(ListKind, &str) -> bool + ?Sized> Onlooker for F {
@@ -159,10 +159,9 @@ fn filtered_array(
         let name = entry.as_ref().and_then(|e| e.get(key)).and_then(Node::as_str);
         if let (ListKind::Tools, Some(entry), Some(name)) = (kind, &entry, name) {
             let schema = entry.get("inputSchema");
-            onlooker.mirrors(
-                name,
-                schema.map_or_else(|| Ok(MirroredParams::default()), MirroredParams::of_schema),
-            );
+            onlooker.mirrors(name, &|| {
+                schema.map_or_else(|| Ok(MirroredParams::default()), MirroredParams::of_schema)
+            });
         }
         if name.is_some_and(|name| onlooker.keeps(kind, name)) {
             kept.push(raw);

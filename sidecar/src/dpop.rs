@@ -7,7 +7,6 @@
 mod nonces;
 mod replays;
 
-use aws_lc_rs::digest::{Context, SHA256, digest};
 use behalf_policy::bundle::{NonceRule, Provider};
 use behalf_policy::claims::{Caller, Presented, Scheme, Thumbprint, TokenRefusal, check_binding};
 use behalf_policy::dpop::{Expected, Nonce, Proof, ProofRefusal};
@@ -18,6 +17,8 @@ use self::nonces::Nonces;
 pub use self::replays::Forgetful;
 use self::replays::Replays;
 use crate::feed::NoRandom;
+use crate::provider::frame::Frame;
+use crate::provider::http::sha256;
 use crate::provider::signature::verify_by_own_key;
 
 /// Why a proof, or the token it came with, is not taken.
@@ -122,30 +123,14 @@ impl Proofs {
         let key = Thumbprint(sha256(proof.key.thumbprint_input().as_bytes()));
         let certificate = shown.certificate;
         check_binding(provider, caller, &Presented { scheme: Scheme::Dpop, key: Some(key), certificate })?;
-        let owner = framed(&[caller.provider.as_str().as_bytes(), caller.subject.as_str().as_bytes()]);
-        let proof = framed(&[&key.0, once.id.as_bytes()]);
-        if !self.replays.first(owner, proof, once.until, now)? {
+        let mut owner = Frame::new("dpop-owner");
+        owner.text(caller.provider.as_str()).text(caller.subject.as_str());
+        let mut proof = Frame::new("dpop-proof");
+        proof.bytes(&key.0).text(&once.id);
+        if !self.replays.first(owner.finish(), proof.finish(), once.until, now)? {
             return Err(ProofRefusal::Replayed.into());
         }
         let Nonce::Demanded(Some(given)) = nonce else { return Ok(None) };
         Ok(if given.plus(rules.max_age / 2) <= now { self.nonce(now) } else { None })
     }
-}
-
-fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let mut out = [0; 32];
-    out.copy_from_slice(digest(&SHA256, bytes).as_ref());
-    out
-}
-
-/// A digest of several texts, each with its length: two lists never give the same bytes.
-fn framed(parts: &[&[u8]]) -> [u8; 32] {
-    let mut context = Context::new(&SHA256);
-    for part in parts {
-        context.update(&(part.len() as u64).to_be_bytes());
-        context.update(part);
-    }
-    let mut out = [0; 32];
-    out.copy_from_slice(context.finish().as_ref());
-    out
 }

@@ -17,7 +17,6 @@ use behalf_policy::answer::{AnswerRefusal, EXPIRY_MARGIN, check_response, check_
 use behalf_policy::bundle::{Bundle, Provider};
 use behalf_policy::decision::ExchangeOrder;
 use behalf_policy::ids::Timestamp;
-use behalf_policy::interaction::Interaction;
 use behalf_policy::record::Exchange;
 use behalf_policy::strict_json;
 use futures::FutureExt as _;
@@ -149,19 +148,6 @@ impl Exchanger {
         subject_token: &SecretString,
         now: Timestamp,
     ) -> Result<Checked, Failure> {
-        let mut wants = None;
-        let asked = self.ask(provider, order, subject_token, now, &mut wants).await;
-        asked.map_err(|error| Failure { error, wants })
-    }
-
-    async fn ask(
-        &self,
-        provider: &Provider,
-        order: &ExchangeOrder,
-        subject_token: &SecretString,
-        now: Timestamp,
-        wants: &mut Option<Interaction>,
-    ) -> Result<Checked, ExchangeError> {
         self.rested(provider, now)?;
         let endpoint = self.0.providers.token_endpoint(provider, now).await?;
         let proof = client_auth::prove(provider).await.map_err(|_| ExchangeError::CredentialMissing)?;
@@ -181,19 +167,16 @@ impl Exchanger {
         let now = self.0.clock.now().max(now);
         let status = reply.status.as_u16();
         if status != 200 {
-            let error = ExchangeError::read(status, reply.retry_after, &reply.body, provider.flavor);
-            self.rest(provider, error, now);
-            if error == ExchangeError::Refused(ProviderRefusal::Interaction) {
-                *wants = strict_json::object(&reply.body).ok().as_ref().and_then(Interaction::of_error);
-            }
-            return Err(error);
+            let failure = Failure::read(status, reply.retry_after, &reply.body, provider.flavor);
+            self.rest(provider, failure.error, now);
+            return Err(failure);
         }
         let mut answer = strict_json::object(&reply.body).map_err(|_| ExchangeError::NotAnAnswer)?;
         let response = check_response(&answer, order, provider, subject_token)?;
         let claims = match self.0.providers.verify(provider, response.access_token, now).await {
             Ok(claims) => claims,
             Err(VerifyError::Token(_)) => return Err(AnswerRefusal::NotVerified.into()),
-            Err(VerifyError::KeysUnavailable) => return Err(ExchangeError::KeysUnavailable),
+            Err(VerifyError::KeysUnavailable) => return Err(ExchangeError::KeysUnavailable.into()),
         };
         let until = check_token(&claims, response, order, provider, now)?;
         let Some(Value::String(token)) = answer.remove("access_token") else {

@@ -10,7 +10,6 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use behalf_policy::bundle::{Policy, Provider};
 use behalf_policy::claims::{Caller, HeaderFacts, TokenRefusal, check_claims, check_header, select_provider};
 use behalf_policy::ids::{EntryName, Timestamp};
@@ -21,6 +20,7 @@ pub use watch::Watch;
 
 use crate::bundle_source::Active;
 use crate::metrics::Metrics;
+use crate::provider::http::sha256;
 use crate::provider::introspection::{Introspector, Question, Unanswered};
 use crate::provider::signature::{Jws, verify};
 use crate::provider::{Key, KeysError, Providers};
@@ -109,7 +109,7 @@ impl Verifier {
         token: &str,
         now: Timestamp,
     ) -> Result<Arc<Caller>, TokenError> {
-        let digest = digest_of(token);
+        let digest = sha256(token.as_bytes());
         if let Some((name, provider)) = opaque_taker(policy, token) {
             let question = question(active, policy, (name, provider), token, &digest, None);
             return Ok(self.0.introspector.caller(&question, now).await??);
@@ -135,7 +135,7 @@ impl Verifier {
         if let Some((_, provider)) = opaque_taker(policy, token) {
             return Some(every(provider));
         }
-        let verified = self.0.verified.get(&digest_of(token))?;
+        let verified = self.0.verified.get(&sha256(token.as_bytes()))?;
         verified.asked.as_ref()?;
         policy.providers.get(&verified.caller.provider).map(every)
     }
@@ -206,10 +206,4 @@ fn question<'a>(
     signed: Option<(&'a Caller, &'a Map<String, Value>)>,
 ) -> Question<'a> {
     Question { bundle: &active.bundle.digest, policy, name, provider, token, digest, signed }
-}
-
-fn digest_of(token: &str) -> [u8; 32] {
-    let mut out = [0; 32];
-    out.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
-    out
 }

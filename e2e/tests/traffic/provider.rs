@@ -19,8 +19,8 @@ use serde_json::json;
 const MOST: usize = 2000;
 /// The shortest time between two fetches that unknown key ids cause, in these tests, seconds.
 const COOLDOWN: u32 = 2;
-/// A question to a provider takes 10 s at most; on a busy machine that is seen some seconds later.
-const ANSWERED: Duration = Duration::from_secs(20);
+/// A question to a provider takes 10 s at most. What takes longer than this hangs, however busy the machine is.
+const ANSWERED: Duration = Duration::from_mins(1);
 
 fn alice(world: &World) -> Result<Token> {
     keycloak::login(world, "agent-test", "alice", ALL_SCOPES)

@@ -17,8 +17,8 @@ impl Onlooker for &Learner {
         name != "hidden"
     }
 
-    fn mirrors(&self, tool: &str, params: Result<MirroredParams, AnnotationError>) {
-        self.0.borrow_mut().push((tool.to_owned(), params));
+    fn mirrors(&self, tool: &str, params: &dyn Fn() -> Result<MirroredParams, AnnotationError>) {
+        self.0.borrow_mut().push((tool.to_owned(), params()));
     }
 }
 

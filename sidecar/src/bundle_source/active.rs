@@ -1,7 +1,8 @@
 //! A bundle with everything that its answers need, made once when it is taken.
 
 use behalf_policy::bundle::{Bundle, Policy};
-use behalf_policy::challenge;
+use behalf_policy::challenge::{self, Beside};
+use behalf_policy::claims::Scheme;
 use behalf_policy::deny::DenyList;
 use bytes::Bytes;
 use http::HeaderValue;
@@ -31,12 +32,52 @@ pub struct Prepared {
     pub authority: String,
     /// `Host` that the server behind us sees.
     pub loopback_host: HeaderValue,
-    /// The 401 challenge when no credentials came.
-    pub challenge_none: HeaderValue,
-    /// The 401 challenge when a token was not taken.
-    pub challenge_invalid_token: HeaderValue,
-    /// The 400 challenge when credentials are malformed.
-    pub challenge_invalid_request: HeaderValue,
+    /// When no credentials came.
+    pub challenge_none: Challenge,
+    /// When a token was not taken.
+    pub challenge_invalid_token: Challenge,
+    /// When a proof was not taken.
+    pub challenge_invalid_proof: Challenge,
+    /// When a proof needs a nonce.
+    pub challenge_use_nonce: Challenge,
+    /// When credentials are malformed.
+    pub challenge_invalid_request: Challenge,
+    /// When there are several.
+    pub challenge_several: Challenge,
+}
+
+/// The `WWW-Authenticate` lines of one refusal, in the scheme that a caller used, if it used one.
+#[derive(Debug, Clone)]
+pub struct Challenge {
+    none: Vec<HeaderValue>,
+    bearer: Vec<HeaderValue>,
+    dpop: Vec<HeaderValue>,
+}
+
+impl Challenge {
+    fn new(policy: &Policy, bearer: &str, beside: Beside) -> Result<Self, BundleError> {
+        let lines = |used| {
+            let lines = challenge::schemes(policy, used, bearer, beside).into_iter();
+            lines
+                .map(|line| HeaderValue::from_str(&line).map_err(|_| BundleError::Unprintable))
+                .collect::<Result<Vec<_>, _>>()
+        };
+        Ok(Self {
+            none: lines(None)?,
+            bearer: lines(Some(Scheme::Bearer))?,
+            dpop: lines(Some(Scheme::Dpop))?,
+        })
+    }
+
+    /// The lines for a caller that used this scheme.
+    #[must_use]
+    pub fn lines(&self, used: Option<Scheme>) -> &[HeaderValue] {
+        match used {
+            None => &self.none,
+            Some(Scheme::Bearer) => &self.bearer,
+            Some(Scheme::Dpop) => &self.dpop,
+        }
+    }
 }
 
 impl Active {
@@ -64,6 +105,7 @@ impl Active {
 
 fn prepare(policy: &Policy) -> Result<Prepared, BundleError> {
     let header = |text: String| HeaderValue::from_str(&text).map_err(|_| BundleError::Unprintable);
+    let lines = |bearer: String, beside| Challenge::new(policy, &bearer, beside);
     let origin = &policy.server.origin;
     let authority = origin.split_once("://").map_or(origin.as_str(), |(_, authority)| authority);
     Ok(Prepared {
@@ -72,9 +114,18 @@ fn prepare(policy: &Policy) -> Result<Prepared, BundleError> {
         metadata_path: challenge::metadata_path(&policy.server),
         authority: authority.to_owned(),
         loopback_host: header(format!("127.0.0.1:{}", policy.server.port))?,
-        challenge_none: header(challenge::unauthorized(policy, None))?,
-        challenge_invalid_token: header(challenge::unauthorized(policy, Some("invalid_token")))?,
-        challenge_invalid_request: header(challenge::invalid_request(policy))?,
+        challenge_none: lines(challenge::unauthorized(policy, None), Beside::Offer)?,
+        challenge_invalid_token: lines(
+            challenge::unauthorized(policy, Some("invalid_token")),
+            Beside::Offer,
+        )?,
+        challenge_invalid_proof: lines(
+            challenge::invalid_proof(policy, "invalid_dpop_proof"),
+            Beside::Offer,
+        )?,
+        challenge_use_nonce: lines(challenge::invalid_proof(policy, "use_dpop_nonce"), Beside::Offer)?,
+        challenge_invalid_request: lines(challenge::invalid_request(policy), Beside::Nothing)?,
+        challenge_several: lines(challenge::invalid_request(policy), Beside::Same)?,
     })
 }
 

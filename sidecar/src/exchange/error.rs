@@ -103,9 +103,42 @@ pub(super) struct Failure {
     pub(super) wants: Option<Interaction>,
 }
 
-impl From<ExchangeError> for Failure {
-    fn from(error: ExchangeError) -> Self {
-        Self { error, wants: None }
+impl<E: Into<ExchangeError>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self { error: error.into(), wants: None }
+    }
+}
+
+impl Failure {
+    /// Reads an answer that is not a 200.
+    pub(super) fn read(status: u16, retry_after: Option<u32>, body: &[u8], flavor: Flavor) -> Self {
+        /// No provider makes us wait longer than this by one answer, seconds.
+        const LONGEST_WAIT: u32 = 60;
+        let retry_after = retry_after.unwrap_or(1).clamp(1, LONGEST_WAIT);
+        let overloaded = ExchangeError::Overloaded { retry_after };
+        if status == 429 || status == 503 {
+            return overloaded.into();
+        }
+        if (500..600).contains(&status) {
+            return ExchangeError::ServerError.into();
+        }
+        if !(400..500).contains(&status) {
+            return ExchangeError::NotAnAnswer.into();
+        }
+        let Ok(answer) = behalf_policy::strict_json::object(body) else {
+            return ExchangeError::NotAnAnswer.into();
+        };
+        match answer.get("error").and_then(Value::as_str) {
+            Some("temporarily_unavailable" | "slow_down") => return overloaded.into(),
+            Some("server_error") => return ExchangeError::ServerError.into(),
+            _ => {}
+        }
+        let wants = Interaction::of_error(&answer);
+        let refusal = match wants {
+            Some(_) => Some(ProviderRefusal::Interaction),
+            None => ProviderRefusal::read(&answer, flavor),
+        };
+        Self { error: refusal.map_or(ExchangeError::NotAnAnswer, ExchangeError::Refused), wants }
     }
 }
 
@@ -127,9 +160,6 @@ impl ProviderRefusal {
     /// Reads an error answer (B6). A description is looked at only where one code stands for several
     /// causes at one product; it goes no further.
     fn read(answer: &Map<String, Value>, flavor: Flavor) -> Option<Self> {
-        if Interaction::of_error(answer).is_some() {
-            return Some(Self::Interaction);
-        }
         let description = answer.get("error_description").and_then(Value::as_str).unwrap_or_default();
         Some(match (answer.get("error")?.as_str()?, flavor) {
             ("invalid_request", Flavor::Keycloak) => match description {
@@ -221,28 +251,6 @@ impl ExchangeError {
             _ => ExchangeOutcome::Failed,
         }
     }
-
-    /// Reads an answer that is not a 200.
-    pub(super) fn read(status: u16, retry_after: Option<u32>, body: &[u8], flavor: Flavor) -> Self {
-        /// No provider makes us wait longer than this by one answer, seconds.
-        const LONGEST_WAIT: u32 = 60;
-        let overloaded = Self::Overloaded { retry_after: retry_after.unwrap_or(1).clamp(1, LONGEST_WAIT) };
-        if status == 429 || status == 503 {
-            return overloaded;
-        }
-        if (500..600).contains(&status) {
-            return Self::ServerError;
-        }
-        if !(400..500).contains(&status) {
-            return Self::NotAnAnswer;
-        }
-        let Ok(answer) = behalf_policy::strict_json::object(body) else { return Self::NotAnAnswer };
-        match answer.get("error").and_then(Value::as_str) {
-            Some("temporarily_unavailable" | "slow_down") => overloaded,
-            Some("server_error") => Self::ServerError,
-            _ => ProviderRefusal::read(&answer, flavor).map_or(Self::NotAnAnswer, Self::Refused),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -250,7 +258,7 @@ mod tests {
     use super::*;
 
     fn read(status: u16, body: &str, flavor: Flavor) -> (&'static str, Side, u16) {
-        let error = ExchangeError::read(status, None, body.as_bytes(), flavor);
+        let error = Failure::read(status, None, body.as_bytes(), flavor).error;
         (error.reason(), error.side(), error.status())
     }
 
@@ -354,7 +362,7 @@ mod tests {
     #[test]
     fn b6_retry_after_is_kept_within_bounds() {
         for (said, waits) in [(None, 1), (Some(0), 1), (Some(7), 7), (Some(u32::MAX), 60)] {
-            let error = ExchangeError::read(429, said, b"", Flavor::Generic);
+            let error = Failure::read(429, said, b"", Flavor::Generic).error;
             assert_eq!(error.retry_after(), Some(waits));
         }
     }

@@ -12,7 +12,7 @@ use http::request::Parts;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::Inbound;
-use super::connection::ClientCertificate;
+use super::connection::ConnectionClient;
 use super::respond::Denial;
 use crate::bundle_source::Active;
 use crate::dpop::{DpopError, Shown};
@@ -37,6 +37,7 @@ impl Inbound {
         active: &Active,
         policy: &Policy,
         parts: &Parts,
+        client: &ConnectionClient,
         nonce: &mut Option<HeaderValue>,
     ) -> Result<Proved, Denial> {
         let (scheme, token) = credentials(&parts.headers)?;
@@ -59,7 +60,7 @@ impl Inbound {
         };
         let provider = policy.providers.get(&caller.provider);
         let provider = provider.ok_or(Denial::Token(TokenRefusal::UnknownIssuer))?;
-        let certificate = parts.extensions.get::<ClientCertificate>().map(|proved| proved.0);
+        let certificate = client.thumbprint();
         // What is remembered of a token says nothing of who sends it this time.
         let Some(proof) = proof else {
             let presented = Presented { scheme, key: None, certificate };

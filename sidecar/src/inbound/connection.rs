@@ -14,10 +14,6 @@ use crate::bundle_source::Prepared;
 use crate::drain::Draining;
 use crate::tls::{Client, ClientRefusal, Tls};
 
-/// SHA-256 over the DER of the certificate whose key the connection proved. Absent where it proved none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ClientCertificate(pub(super) Thumbprint);
-
 /// It came in the clear to a port where the sidecar terminates TLS.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct InTheClear;
@@ -54,7 +50,6 @@ impl Connection {
         extensions.insert(self.draining.clone());
         match &self.security {
             Security::Tls(tls, Some(client)) => {
-                extensions.insert(ClientCertificate(client.thumbprint()));
                 extensions.insert(Proved { client: Arc::clone(client), tls: tls.clone() });
             }
             Security::Lacking => drop(extensions.insert(InTheClear)),
@@ -70,6 +65,11 @@ pub(super) struct ConnectionClient(Option<Proved>);
 impl ConnectionClient {
     pub(super) fn of(extensions: &Extensions) -> Self {
         Self(extensions.get::<Proved>().cloned())
+    }
+
+    /// SHA-256 over the DER of the certificate whose key the connection proved; none where it proved none.
+    pub(super) fn thumbprint(&self) -> Option<Thumbprint> {
+        self.0.as_ref().map(|proved| proved.client.thumbprint())
     }
 
     /// Whether the identity takes this client, as far as certificates go.

@@ -277,12 +277,8 @@ impl Inbound {
         let issued = asks.caller.as_ref().and_then(|caller| caller.login.issued);
         let now = self.clock.now();
         let may = self.asked.may_ask(asks.principal, want, &challenge, issued, now);
-        let header = HeaderValue::from_str(&challenge).ok().filter(|_| may);
-        Denial::Interaction(header.map(|mut header| {
-            // What somebody else wrote is in it, however bounded: no text of ours shows it.
-            header.set_sensitive(true);
-            header
-        }))
+        // What somebody else wrote is in it, however bounded: no text of ours shows it.
+        Denial::Interaction(may.then(|| SecretString::from(challenge)))
     }
 
     /// Remembers whose session the server opened, and forgets the one it ended.

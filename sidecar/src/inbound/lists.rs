@@ -100,12 +100,12 @@ impl Onlooker for Viewer {
         !denied && self.active.policy().is_some_and(|(policy, _)| shown(policy))
     }
 
-    fn mirrors(&self, tool: &str, params: Result<MirroredParams, AnnotationError>) {
+    fn mirrors(&self, tool: &str, params: &dyn Fn() -> Result<MirroredParams, AnnotationError>) {
         // Versions before do not know such headers, and no row's tool is called by nobody.
         let known = |policy: &Policy| policy.server.tools.contains_key(tool);
         if self.era == Era::Modern && self.active.policy().is_some_and(|(policy, _)| known(policy)) {
             // No client calls a tool with an invalid definition, and none of its headers means anything.
-            self.mirrored.learn(tool, params.unwrap_or_default(), self.clock.now());
+            self.mirrored.learn(tool, params().unwrap_or_default(), self.clock.now());
         }
     }
 }
@@ -130,8 +130,8 @@ mod tests {
             true
         }
 
-        fn mirrors(&self, _: &str, params: Result<MirroredParams, AnnotationError>) {
-            *self.0.borrow_mut() = params.ok();
+        fn mirrors(&self, _: &str, params: &dyn Fn() -> Result<MirroredParams, AnnotationError>) {
+            *self.0.borrow_mut() = params().ok();
         }
     }
 

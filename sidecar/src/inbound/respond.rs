@@ -3,7 +3,7 @@
 //! A caller without a valid token is told no more than that; which of our reasons it was stands in the
 //! record, which names the same request id.
 
-use behalf_policy::bundle::{Protocol, RefuseAllReason};
+use behalf_policy::bundle::{Policy, Protocol, RefuseAllReason};
 use behalf_policy::challenge::{self, Beside};
 use behalf_policy::claims::{Scheme, TokenRefusal};
 use behalf_policy::decision::{Reason, Refusal};
@@ -17,6 +17,7 @@ use http::header::{
     X_CONTENT_TYPE_OPTIONS,
 };
 use http::{Response, StatusCode};
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value, json, value::RawValue};
 
 use super::body::{AnswerBody, full};
@@ -111,7 +112,7 @@ pub(super) enum Denial {
     #[error("no further call can be opened now")]
     Open(OpenError),
     #[error("a downstream of this call, or its provider, asks for something of the caller")]
-    Interaction(Option<HeaderValue>),
+    Interaction(Option<SecretString>),
     #[error("the server cannot be reached")]
     ServerUnavailable,
     #[error("the server did not answer in time")]
@@ -273,45 +274,43 @@ impl Denial {
         }
     }
 
-    fn challenge(&self, active: Option<&Active>) -> Option<HeaderValue> {
-        let (policy, prepared) = active?.policy()?;
+    /// The challenge in the scheme that was used, and what other scheme would do. Those that depend on the bundle only were
+    /// made when it was taken.
+    fn challenges(&self, active: Option<&Active>, used: Option<Scheme>) -> Vec<HeaderValue> {
+        let Some((policy, prepared)) = active.and_then(Active::policy) else { return Vec::new() };
+        let made = match self {
+            Self::NoCredentials | Self::SchemeNotSupported => &prepared.challenge_none,
+            Self::Token(_) => &prepared.challenge_invalid_token,
+            Self::Proof(ProofRefusal::NonceNeeded) => &prepared.challenge_use_nonce,
+            Self::Proof(_) => &prepared.challenge_invalid_proof,
+            Self::CredentialsMalformed | Self::TokenInQuery => &prepared.challenge_invalid_request,
+            Self::SeveralCredentials => &prepared.challenge_several,
+            _ => {
+                let bearer = self.challenge(policy);
+                let lines = bearer.map(|bearer| challenge::schemes(policy, used, &bearer, Beside::Nothing));
+                let lines = lines.unwrap_or_default().into_iter();
+                return lines.filter_map(|line| HeaderValue::from_str(&line).ok()).collect();
+            }
+        };
+        made.lines(used).to_vec()
+    }
+
+    /// The challenge of what depends on the call, as it is for a bearer token.
+    fn challenge(&self, policy: &Policy) -> Option<String> {
         match self {
-            Self::NoCredentials | Self::SchemeNotSupported => Some(prepared.challenge_none.clone()),
-            Self::Token(_) => Some(prepared.challenge_invalid_token.clone()),
-            Self::Proof(refusal) => {
-                let nonce = *refusal == ProofRefusal::NonceNeeded;
-                let error = if nonce { "use_dpop_nonce" } else { "invalid_dpop_proof" };
-                HeaderValue::from_str(&challenge::invalid_proof(policy, error)).ok()
-            }
-            Self::CredentialsMalformed | Self::SeveralCredentials | Self::TokenInQuery => {
-                Some(prepared.challenge_invalid_request.clone())
-            }
             Self::Policy(refusal) if refusal.reason == Reason::SubjectExpired => {
-                Some(prepared.challenge_invalid_token.clone())
+                Some(challenge::unauthorized(policy, Some("invalid_token")))
             }
             Self::Policy(Refusal { log_in: Some(log_in), .. }) => {
-                HeaderValue::from_str(&challenge::insufficient_user_authentication(policy, log_in)).ok()
+                Some(challenge::insufficient_user_authentication(policy, log_in))
             }
-            Self::Interaction(challenge) => challenge.clone(),
+            Self::Interaction(challenge) => Some(challenge.as_ref()?.expose_secret().to_owned()),
             // What the caller could not obtain is not asked for (D32).
             Self::Policy(refusal) if refusal.explain && !refusal.challenge.is_empty() => {
-                HeaderValue::from_str(&challenge::insufficient_scope(policy, &refusal.challenge)).ok()
+                Some(challenge::insufficient_scope(policy, &refusal.challenge))
             }
             _ => None,
         }
-    }
-
-    /// The challenge in the scheme that was used, and what other scheme would do.
-    fn challenges(&self, active: Option<&Active>, used: Option<Scheme>) -> Vec<HeaderValue> {
-        let Some((policy, _)) = active.and_then(Active::policy) else { return Vec::new() };
-        let Some(bearer) = self.challenge(active) else { return Vec::new() };
-        let beside = match self {
-            Self::NoCredentials | Self::SchemeNotSupported | Self::Token(_) | Self::Proof(_) => Beside::Offer,
-            Self::SeveralCredentials => Beside::Same,
-            _ => Beside::Nothing,
-        };
-        let lines = challenge::schemes(policy, used, bearer.to_str().unwrap_or_default(), beside);
-        lines.iter().filter_map(|line| HeaderValue::from_str(line).ok()).collect()
     }
 
     /// JSON-RPC codes of our own stand outside the range that JSON-RPC and MCP reserve (C12).

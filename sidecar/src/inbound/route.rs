@@ -66,7 +66,6 @@ impl Inbound {
         request: Request<Incoming>,
     ) -> Result<Response<AnswerBody>, Unanswered> {
         let started = tokio::time::Instant::now();
-        let open = OpenRequest::new(&self.metrics);
         let active = self.bundles.current();
         let Ok(request_id) = request_id() else {
             return Err(Unanswered);
@@ -75,8 +74,7 @@ impl Inbound {
         let page = page.and_then(|(policy, _)| cors::page(request.headers(), &policy.server));
         let (used, mut for_next) = (scheme(request.headers()), None);
         let mut recording = Recording::inbound(&self.audit, &request_id);
-        let served =
-            self.serve(active.as_ref(), request, &request_id, &mut recording, (open, &mut for_next)).await;
+        let served = self.serve(active.as_ref(), request, &request_id, &mut recording, &mut for_next).await;
         let mut response = served.unwrap_or_else(|refused| {
             recording.reason(refused.denial.reason());
             refuse(&refused.denial, active.as_deref(), used, refused.id.as_deref(), &request_id)
@@ -105,8 +103,9 @@ impl Inbound {
         request: Request<Incoming>,
         request_id: &str,
         recording: &mut Recording,
-        (open, nonce): (OpenRequest, &mut Option<HeaderValue>),
+        nonce: &mut Option<HeaderValue>,
     ) -> Result<Response<AnswerBody>, Refused> {
+        let open = OpenRequest::new(&self.metrics);
         let (parts, body) = request.into_parts();
         recording.trace(&parts.headers);
         recording.method(format!("HTTP {}", verb(&parts.method)), None);
@@ -173,7 +172,7 @@ impl Inbound {
         let client = ConnectionClient::of(&parts.extensions);
         // Before any credential is looked at: what stands here was not said to us.
         let proved = match client.check(policy, prepared, now) {
-            Ok(()) => self.authenticate(active, policy, parts, nonce).await,
+            Ok(()) => self.authenticate(active, policy, parts, &client, nonce).await,
             Err(refusal) => Err(Denial::Client(refusal)),
         };
         if proved.as_ref().is_err_and(Denial::is_of_nobody) {
