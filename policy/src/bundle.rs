@@ -7,6 +7,7 @@
 pub mod algorithm;
 pub mod document;
 pub mod load;
+pub mod provider;
 pub mod requirement;
 pub mod rows;
 pub mod signed;
@@ -17,11 +18,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use algorithm::Algorithm;
-pub use document::{
-    ClientAuthentication, Denial, Document, Flavor, Host, ProviderDocument as Provider, RefuseAllReason,
-    Serve, Stage, State, TokenProfile,
-};
+pub use document::{Denial, Document, Host, RefuseAllReason, Serve, Stage, State};
 pub use load::LoadError;
+pub use provider::{ClientAuthentication, Flavor, ProviderDocument as Provider, TokenProfile};
 pub use rows::{HttpMethod, HttpRoute, Protocol, Resource, Timeouts};
 pub use tls::{ClientCertificates, ClientValidation, TlsRules};
 pub use tokens::{

@@ -6,7 +6,8 @@
 mod laws;
 mod support;
 
-use behalf_policy::bundle::document::{CallerKind, PolicyDocument, ProviderDocument};
+use behalf_policy::bundle::document::{CallerKind, PolicyDocument};
+use behalf_policy::bundle::provider::ProviderDocument;
 use behalf_policy::bundle::tokens::{ClaimRule, RequiredClaim, ScopeClaim, ScopeForm};
 use behalf_policy::bundle::{Bundle, Flavor, LoadError, TokenProfile};
 use behalf_policy::claims::{Caller, TokenRefusal, check_claims, check_header, select_provider};

@@ -8,8 +8,8 @@ use behalf_crds::v1alpha1::{
     self as crds, AcceptedReason, ClientAuthenticationType, IdentityProvider, IdentityProviderStatus,
     ReadyReason,
 };
-use behalf_policy::bundle::document::ProviderDocument;
 use behalf_policy::bundle::load::MAX_CLOCK_SKEW;
+use behalf_policy::bundle::provider::ProviderDocument;
 use behalf_policy::bundle::{
     Algorithm, ClientAuthentication, Flavor, Introspection, TokenProfile, TokenRules,
 };

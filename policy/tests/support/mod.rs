@@ -4,9 +4,10 @@
 use std::collections::BTreeSet;
 
 use behalf_policy::bundle::document::{
-    CallerKind, CallersDocument, Carrier, DownstreamDocument, PolicyDocument, ProviderDocument,
-    ScopeDocument, ServerDocument, ToolDocument, ToolDownstream,
+    CallerKind, CallersDocument, Carrier, DownstreamDocument, PolicyDocument, ScopeDocument, ServerDocument,
+    ToolDocument, ToolDownstream,
 };
+use behalf_policy::bundle::provider::ProviderDocument;
 use behalf_policy::bundle::{
     Algorithm, Bundle, ClientAuthentication, Denial, Document, Flavor, Host, Introspection, Policy, Serve,
     Stage, State, TokenProfile, TokenRules,

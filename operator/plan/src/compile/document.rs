@@ -8,6 +8,7 @@ use behalf_policy::bundle::document::{
     ScopeDocument, ServerDocument, ToolDocument, ToolDownstream,
 };
 use behalf_policy::bundle::load::MAX_HANDLE_GRACE;
+use behalf_policy::bundle::provider::ProviderDocument;
 use behalf_policy::bundle::rows::{RouteDocument, Timeouts};
 use behalf_policy::bundle::signed::MAX_BYTES;
 use behalf_policy::bundle::tls::{ClientCertificates, ClientValidation, TlsRules};
@@ -167,10 +168,7 @@ fn downstreams(catalog: &Catalog, identity: &AgentIdentity) -> Result<Vec<Downst
     Ok(rows)
 }
 
-fn providers(
-    identity: &AgentIdentity,
-    resolved: &Resolved,
-) -> Result<Vec<behalf_policy::bundle::document::ProviderDocument>, Problem> {
+fn providers(identity: &AgentIdentity, resolved: &Resolved) -> Result<Vec<ProviderDocument>, Problem> {
     let rows = identity.spec.identity_providers.iter().map(|client| {
         let provider = resolved
             .providers

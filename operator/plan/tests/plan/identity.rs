@@ -2,8 +2,7 @@
 
 use behalf_crds::v1alpha1::{AcceptedReason, ResolvedRefsReason};
 use behalf_plan::{BundleIntent, Gathered, LastBundle, next_document, tombstone};
-use behalf_policy::bundle::document::ClientAuthentication;
-use behalf_policy::bundle::{RefuseAllReason, Serve, Stage, State};
+use behalf_policy::bundle::{ClientAuthentication, RefuseAllReason, Serve, Stage, State};
 use serde_json::{Value, json};
 
 use crate::fixtures::*;

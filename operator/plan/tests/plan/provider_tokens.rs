@@ -2,7 +2,7 @@
 
 use behalf_crds::v1alpha1::{AcceptedReason, ResolvedRefsReason};
 use behalf_plan::Gathered;
-use behalf_policy::bundle::document::{ClientAuthentication, ProviderDocument};
+use behalf_policy::bundle::provider::{ClientAuthentication, ProviderDocument};
 use behalf_policy::bundle::tokens::{ClaimRule, ScopeForm};
 use behalf_policy::bundle::{
     Flavor, Introspection, IntrospectionResponse, IntrospectionRule, NonceRule, SenderConstraint,
