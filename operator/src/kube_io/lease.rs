@@ -7,9 +7,9 @@
 //! up late knows it, before it writes. What it may have sent just before it froze is stopped by the resource version that
 //! every write of an object carries.
 
-use std::net::IpAddr;
+mod leadership;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use behalf_crds::names;
@@ -20,7 +20,9 @@ use kube::{Client, Error};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{NotLeading, is_conflict, is_not_found};
+pub use self::leadership::{Leader, Leadership, holder};
+use self::leadership::{Seen, Term};
+use super::{is_conflict, is_not_found};
 use crate::clock::{Clock, Monotonic};
 use crate::metrics::Metrics;
 
@@ -40,119 +42,6 @@ const REQUEST: Duration = Duration::from_secs(3);
 const LONGEST_DURATION: Duration = Duration::from_mins(1);
 /// Field manager of the Lease.
 const MANAGER: &str = "behalf/lease";
-
-/// The replica that leads, as the Lease names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Leader {
-    /// Name of its pod.
-    pub name: String,
-    /// Address of its pod.
-    pub ip: IpAddr,
-}
-
-impl Leader {
-    /// Reads what [`holder`] wrote.
-    fn parse(holder: &str) -> Option<Self> {
-        let (name, ip) = holder.rsplit_once('/')?;
-        Some(Self { name: name.to_owned(), ip: ip.parse().ok()? })
-    }
-}
-
-/// How a replica is named in the Lease: `<pod name>/<pod address>`.
-#[must_use]
-pub fn holder(name: &str, ip: Option<IpAddr>) -> String {
-    ip.map_or_else(|| name.to_owned(), |ip| format!("{name}/{ip}"))
-}
-
-/// Whether this replica may write, and who may if not. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Leadership {
-    term: Arc<Term>,
-    seen: watch::Receiver<Seen>,
-}
-
-/// Until when this replica believes in itself.
-#[derive(Debug)]
-struct Term {
-    /// Milliseconds of [`Monotonic`].
-    until: AtomicU64,
-    clock: Monotonic,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Seen {
-    leads: bool,
-    leader: Option<Leader>,
-}
-
-impl Term {
-    fn leads(&self) -> bool {
-        millis(self.clock.now()) < self.until.load(Ordering::Acquire)
-    }
-}
-
-impl Leadership {
-    /// Leads for ever: for a single process and for tests.
-    #[must_use]
-    pub fn always() -> Self {
-        Self::fixed(u64::MAX)
-    }
-
-    /// Never leads.
-    #[must_use]
-    pub fn never() -> Self {
-        Self::fixed(0)
-    }
-
-    fn fixed(until: u64) -> Self {
-        let seen = Seen { leads: until > 0, leader: None };
-        let term = Term { until: AtomicU64::new(until), clock: Monotonic::System };
-        Self { term: Arc::new(term), seen: watch::channel(seen).1 }
-    }
-
-    /// Whether this replica may write now. The clock is asked each time.
-    #[must_use]
-    pub fn leads(&self) -> bool {
-        self.term.leads()
-    }
-
-    /// To be asked immediately before a write is sent.
-    ///
-    /// # Errors
-    /// This replica may not write.
-    pub fn fence(&self) -> Result<(), NotLeading> {
-        if self.leads() { Ok(()) } else { Err(NotLeading) }
-    }
-
-    /// The replica that leads, this one or another, as last seen in the Lease. None: nobody, or not known.
-    #[must_use]
-    pub fn leader(&self) -> Option<Leader> {
-        self.seen.borrow().leader.clone()
-    }
-
-    /// Waits until the answer of [`Leadership::leads`] or [`Leadership::leader`] is another than at the last call (at
-    /// first: than when this value was made). Look again afterwards.
-    pub async fn changed(&mut self) {
-        if self.seen.changed().await.is_err() {
-            // Nobody keeps the Lease any more; what `leads` says comes to its end by itself.
-            std::future::pending::<()>().await;
-        }
-    }
-
-    /// Waits until this replica leads.
-    pub async fn gained(&mut self) {
-        while !self.leads() {
-            self.changed().await;
-        }
-    }
-
-    /// Waits until this replica does not lead any more.
-    pub async fn lost(&mut self) {
-        while self.leads() {
-            self.changed().await;
-        }
-    }
-}
 
 /// Keeps the Lease: see [`Election::keep`].
 pub struct Election {
@@ -208,19 +97,19 @@ impl Election {
     /// Of the Lease in `namespace`. The second value says how it stands.
     #[must_use]
     pub fn new(client: Client, namespace: &str, who: Candidate, metrics: Arc<Metrics>) -> (Self, Leadership) {
-        let term = Arc::new(Term { until: AtomicU64::new(0), clock: who.clock });
-        let (sender, seen) = watch::channel(Seen::default());
+        let term = Arc::new(Term::new(who.clock));
+        let (sender, leadership) = Leadership::follow(&term);
         let election = Self {
             api: Api::namespaced(client, namespace),
             holder: who.holder,
             candidate: who.candidate,
             wall: who.wall,
-            term: Arc::clone(&term),
+            term,
             seen: sender,
             metrics,
             state: State::default(),
         };
-        (election, Leadership { term, seen })
+        (election, leadership)
     }
 
     /// Acquires the Lease whenever it is free and renews it, until told to stop; then gives it back. Whatever writes has to
@@ -244,7 +133,7 @@ impl Election {
             self.tell();
             return due.saturating_sub(now).min(POLL);
         }
-        let left = self.until().checked_sub(now).filter(|left| !left.is_zero());
+        let left = self.term.until().checked_sub(now).filter(|left| !left.is_zero());
         let patience = left.map_or(REQUEST, |left| left.min(REQUEST));
         let outcome = tokio::time::timeout(patience, self.attempt()).await;
         let pause = match outcome {
@@ -287,7 +176,7 @@ impl Election {
         let ours = found.spec.as_ref().and_then(|it| it.holder_identity.as_ref()) == Some(&self.holder);
         if !ours {
             // Whoever wrote that: we do not wait for our time to run out.
-            self.term.until.store(0, Ordering::Release);
+            self.term.end();
         }
         if self.candidate && (free || ours) {
             self.write(found, !ours).await?;
@@ -352,7 +241,7 @@ impl Election {
     fn renewed(&mut self, written: Lease, sent: Duration) {
         self.state.observed = Some(Observed::new(&written, self.now()));
         (self.state.held, self.state.renewed) = (Some(written), sent);
-        self.term.until.store(millis(sent + DEADLINE), Ordering::Release);
+        self.term.extend(sent + DEADLINE);
     }
 
     fn record(&self, before: Option<&LeaseSpec>, taken: bool) -> LeaseSpec {
@@ -379,7 +268,7 @@ impl Election {
     /// Gives the Lease back, so that the next one need not wait. Nobody leads from now on.
     pub async fn release(&mut self) {
         let led = self.term.leads();
-        self.term.until.store(0, Ordering::Release);
+        self.term.end();
         self.tell();
         let Some(mut lease) = self.state.held.take().filter(|_| led) else { return };
         let spec = lease.spec.get_or_insert_default();
@@ -416,11 +305,7 @@ impl Election {
     }
 
     fn now(&self) -> Duration {
-        self.term.clock.now()
-    }
-
-    fn until(&self) -> Duration {
-        Duration::from_millis(self.term.until.load(Ordering::Acquire))
+        self.term.now()
     }
 }
 
@@ -428,24 +313,9 @@ fn parameters() -> PostParams {
     PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() }
 }
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_holder_is_read_as_it_was_written() {
-        for ip in ["10.1.2.3", "fd00::1"] {
-            let ip: IpAddr = ip.parse().unwrap();
-            assert_eq!(Leader::parse(&holder("a-0", Some(ip))), Some(Leader { name: "a-0".into(), ip }));
-        }
-        for other in ["", "a-0", "a-0/", "a-0/somewhere", &holder("a-0", None)] {
-            assert_eq!(Leader::parse(other), None, "{other}");
-        }
-    }
 
     #[test]
     fn a_holder_gives_up_well_before_another_takes_over() {
