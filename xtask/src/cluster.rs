@@ -2,25 +2,25 @@
 mod cgroup;
 mod files;
 pub mod layout;
+mod lock;
 mod node;
 pub mod packages;
 mod pki;
 mod process;
 pub mod programs;
 mod selftest;
+mod status;
 mod sweep;
 
-use std::fs;
-use std::io::{Read as _, Seek as _, Write as _};
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
 
 use self::layout::Layout;
-use crate::command::{Run as _, tail, which};
+use self::lock::lock;
+use crate::command::{Run as _, which};
 use crate::images::{self, Image};
 use crate::progress::Steps;
 
@@ -110,8 +110,8 @@ pub fn run(args: &Args) -> Result<()> {
             down(&steps)?;
             steps.table();
         }
-        Action::Status => status(&args.target)?,
-        Action::Logs { program, lines } => logs(&Layout::find()?, program.as_deref(), *lines)?,
+        Action::Status => status::status(&args.target)?,
+        Action::Logs { program, lines } => status::logs(&Layout::find()?, program.as_deref(), *lines)?,
         Action::LoadImage { image } => {
             let steps = Steps::new("cargo xtask cluster load-image");
             let cluster = Cluster::running(&args.target)?;
@@ -363,86 +363,4 @@ pub fn down(steps: &Steps) -> Result<()> {
     }
     steps.say(&format!("found {}", found.join(", ")));
     steps.run("stop the local cluster", "1 to 5 s", || sweep::sweep(steps, &layout))
-}
-
-/// Held while the run is made or removed; the kernel lets go of it when its holder dies in whatever way.
-fn lock(layout: &Layout, purpose: &str) -> Result<fs::File> {
-    fs::create_dir_all(&layout.cache).with_context(|| format!("cannot make {}", layout.cache.display()))?;
-    let path = layout.cache.join("run.lock");
-    let mut file = fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .with_context(|| format!("cannot open {}", path.display()))?;
-    let deadline = Instant::now() + Duration::from_secs(5);
-    loop {
-        match file.try_lock() {
-            Ok(()) => break,
-            Err(fs::TryLockError::WouldBlock) => {}
-            Err(fs::TryLockError::Error(error)) => {
-                return Err(error).context("cannot lock the run of the cluster");
-            }
-        }
-        let mut said = String::new();
-        file.rewind()?;
-        file.read_to_string(&mut said)?;
-        let holder = said.split_whitespace().last().and_then(|pid| pid.parse().ok());
-        // A child that a killed holder had just forked holds its files until it becomes another program.
-        if holder.is_none_or(|pid| process::Process::now(pid).is_some()) || Instant::now() > deadline {
-            let pid = holder.map(|pid| format!(" (kill {pid})")).unwrap_or_default();
-            bail!("`cargo xtask cluster {}` is under way: wait for it, or end it{pid}", said.trim());
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    file.set_len(0)?;
-    file.rewind()?;
-    writeln!(file, "{purpose} by process {}", std::process::id())?;
-    Ok(file)
-}
-
-fn status(target: &Target) -> Result<()> {
-    if target.context.is_some() {
-        return Cluster::running(target)?.kubectl(&["get", "nodes", "-o", "wide"]).show();
-    }
-    let layout = Layout::find()?;
-    let left = sweep::leftovers(&layout);
-    if left.is_empty() {
-        println!("no local cluster");
-        return Ok(());
-    }
-    println!("Kubernetes {}, CoreDNS {}, helm {}", programs::KUBERNETES, programs::COREDNS, programs::HELM);
-    for name in process::NAMES {
-        let state = match process::recorded(&layout, name) {
-            Some(process) if process.alive() => format!("running, pid {}", process.pid),
-            Some(process) => format!("DEAD, was pid {} (see `cargo xtask cluster logs {name}`)", process.pid),
-            None => "not started".to_owned(),
-        };
-        println!("{name:<20} {state}");
-    }
-    match node::healthy(&layout) {
-        Ok(()) => {
-            let cluster = Cluster::local(&layout);
-            println!("healthy\n{}", cluster.how_to_reach());
-            cluster.kubectl(&["get", "nodes,pods", "-A", "-o", "wide"]).show()
-        }
-        Err(error) => bail!(
-            "not healthy: {error:#}\n`cargo xtask cluster up` clears it and starts a new one; there are {}",
-            left.join(", ")
-        ),
-    }
-}
-
-fn logs(layout: &Layout, program: Option<&str>, lines: usize) -> Result<()> {
-    let last = layout.cache.join("last-run-log");
-    let dir = if layout.run.join("log").exists() { layout.run.join("log") } else { last };
-    let names: Vec<&str> = program.map_or_else(|| process::NAMES.to_vec(), |name| vec![name]);
-    println!("from {}", dir.display());
-    for name in names {
-        let path = dir.join(format!("{name}.log"));
-        let text = fs::read(&path).with_context(|| format!("no log {}", path.display()))?;
-        println!("--- {name}\n{}", tail(&String::from_utf8_lossy(&text), lines));
-    }
-    Ok(())
 }
