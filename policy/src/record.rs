@@ -10,6 +10,9 @@ mod verify;
 
 use serde::Serialize;
 
+use crate::ids::EntryName;
+use crate::rate::Per;
+
 pub use line::{MAX_TEXT, ReadLine, bounded, chain_hash, genesis, read_line, write_line};
 pub use verify::{Chain, Fault, Finding, Hash, Head, Options, Source, Verdict, verify};
 
@@ -125,6 +128,15 @@ pub struct RecordedActor {
     pub client: Option<String>,
 }
 
+/// A rate limit of the identity that did not let a call through.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RecordedLimit {
+    /// Its name.
+    pub name: EntryName,
+    /// What it counts per.
+    pub per: Per,
+}
+
 /// One decision. Holds no token, assertion or handle, and no name of a person but the subject.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -194,6 +206,9 @@ pub struct Record {
     /// Scopes that were missing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub scopes_missing: Vec<String>,
+    /// The rate limit it was refused by; of several the one that is waited for longest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RecordedLimit>,
     /// Downstream of an outbound request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub downstream: Option<String>,

@@ -269,6 +269,7 @@ impl Audit {
             scopes_presented: Vec::new(),
             scopes_required: Vec::new(),
             scopes_missing: Vec::new(),
+            rate_limit: None,
             downstream: None,
             exchange: None,
             catalog_revision: None,

@@ -14,6 +14,7 @@ use behalf_policy::decide::Operation;
 use behalf_policy::feed::{LimitUse, Share};
 use behalf_policy::ids::EntryName;
 use behalf_policy::rate::{Bucket, Per, Rate, RateLimit};
+use behalf_policy::record::RecordedLimit;
 
 use crate::provider::frame::Frame;
 
@@ -56,18 +57,25 @@ impl LimitReason {
 }
 
 /// A request that is not let through now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limited {
     /// Why.
     pub reason: LimitReason,
     /// Seconds after which it may be; never 0.
     pub retry_after: u32,
+    /// The limit of the identity that is waited for; none when it was none of these. For the record alone: no caller is told.
+    pub limit: Option<RecordedLimit>,
 }
 
 impl Limited {
     fn new(reason: LimitReason, millis: u64) -> Self {
         let seconds = u32::try_from(millis.div_ceil(1000)).unwrap_or(u32::MAX);
-        Self { reason, retry_after: seconds.max(1) }
+        Self { reason, retry_after: seconds.max(1), limit: None }
+    }
+
+    fn by(limit: &RateLimit, millis: u64) -> Self {
+        let limit = RecordedLimit { name: limit.name.clone(), per: limit.per };
+        Self { limit: Some(limit), ..Self::new(LimitReason::RateLimited, millis) }
     }
 }
 
@@ -124,7 +132,7 @@ impl Limits {
             return Ok(());
         }
         let mut state = self.state();
-        let mut wait = None;
+        let mut wait: Option<(&RateLimit, u64)> = None;
         let mut taken = Vec::with_capacity(counted.len());
         for (limit, key) in counted {
             let asked = state.asked.entry(limit.name.clone()).or_default();
@@ -138,11 +146,13 @@ impl Limits {
             match bucket.unwrap_or_else(|| Bucket::full(rate, now)).less_one(rate) {
                 Ok(less) => taken.push((limit, key, less, bucket.is_none())),
                 // Whoever comes back when the last of the limits has a call again is let through by all.
-                Err(millis) => wait = wait.max(Some(millis)),
+                Err(millis) => {
+                    wait = wait.filter(|(_, longest)| *longest >= millis).or(Some((limit, millis)));
+                }
             }
         }
-        if let Some(millis) = wait {
-            return Err(Limited::new(LimitReason::RateLimited, millis));
+        if let Some((limit, millis)) = wait {
+            return Err(Limited::by(limit, millis));
         }
         let new = taken.iter().filter(|(_, _, _, new)| *new).count();
         if !state.room(new, policy, shared, now) {

@@ -10,6 +10,7 @@ use http::{HeaderMap, StatusCode};
 
 use crate::audit::{Audit, AuditError};
 use crate::handles::OpenCall;
+use crate::limits::Limited;
 
 /// Status of a request whose peer left before there was an answer; nobody sees it.
 const PEER_LEFT: u16 = 499;
@@ -141,6 +142,11 @@ impl Recording {
 
     pub(crate) fn missing(&mut self, refusal: &Refusal) {
         self.with(|r| r.scopes_missing = refusal.missing.iter().map(ToString::to_string).collect());
+    }
+
+    /// Which rate limit has no call left, if one has not.
+    pub(crate) fn limited(&mut self, limited: Option<&Limited>) {
+        self.with(|r| r.rate_limit = limited.and_then(|limited| limited.limit.clone()));
     }
 
     /// To be run when the answer is cut after its head was recorded: one more record, of the same request.

@@ -30,6 +30,7 @@ fn a_burst_over_a_limit_is_refused_with_the_time_to_wait_and_another_subject_is_
     let record = pod.record_of(&refused)?;
     assert_eq!((&record["decision"], &record["reason"]), (&json!("Refuse"), &json!("RateLimited")));
     assert_eq!((&record["status"], &record["subject"]), (&json!(429), &json!(alice.subject()?)));
+    assert_eq!(record["rateLimit"], json!({"name": "e2e", "per": "Subject"}));
 
     assert_eq!(search(&bob.text)?.status, 200, "another subject");
     assert_eq!(mcp::salary(&alice.text, "bob").send(world)?.status, 200, "another tool");

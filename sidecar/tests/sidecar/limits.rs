@@ -44,6 +44,12 @@ async fn a_burst_over_the_limit_is_refused_with_the_time_to_wait_and_others_are_
     assert_eq!((&body["id"], &body["error"]["code"]), (&json!(7), &json!(-31_429)));
     let record = world.last_record().await;
     assert_eq!((&record["decision"], &record["reason"]), (&json!("Refuse"), &json!("RateLimited")));
+    assert_eq!(record["rateLimit"], json!({"name": "burst", "per": "Subject"}));
+    let told = format!("{:?} {}", answer.headers, String::from_utf8_lossy(&answer.body));
+    assert!(
+        !told.contains("burst") && !told.contains("Subject"),
+        "which limit it was is not the caller's: {told}"
+    );
     assert_eq!((&record["status"], &record["subject"]), (&json!(429), &json!("alice")));
     assert_eq!(
         (&record["tool"], &record["requestId"]),
@@ -105,6 +111,7 @@ async fn limits_come_after_suspension_and_deny_list_and_before_method_and_tool()
     // What was denied cost nothing; what is forbidden does, and then tells nothing more of what is.
     let answer = world.send(Call::tool("made.up").token(&alice)).await;
     assert_eq!((answer.status, answer.reason().as_str()), (403, "ToolUnknown"));
+    assert_eq!(world.last_record().await.get("rateLimit"), None, "no limit refused it");
     assert_eq!(refused(&world.send(Call::tool("made.up").token(&alice)).await), 60);
     assert_eq!(refused(&world.send(Call::tool("directory.search").token(&alice)).await), 60);
     let mut document = crate::support::bundle::document(2, &world.issuer, world.server.port);
@@ -123,6 +130,9 @@ async fn each_limit_counts_its_own_and_a_refusal_takes_from_none() {
     let world =
         world(json!([salary, limit("agents", "Agent", 4, 40), limit("tools", "Tool", 3, 3600)])).await;
     let alice = world.alice();
+    let named = async |name: &str, per: &str| {
+        assert_eq!(world.last_record().await["rateLimit"], json!({"name": name, "per": per}));
+    };
     let agent = async |name: &str, tool: &str| {
         let token = world.token(|claims| {
             claims["sub"] = name.into();
@@ -133,14 +143,18 @@ async fn each_limit_counts_its_own_and_a_refusal_takes_from_none() {
     assert_eq!(world.send(Call::tool("salary.get").token(&alice)).await.status, 200);
     for _ in 0..10 {
         assert_eq!(refused(&world.send(Call::tool("salary.get").token(&alice)).await), 10, "its own time");
+        named("salaries", "Subject").await;
     }
     // Ten refusals took nothing from the agent's four calls or the tool's three.
     assert_eq!(agent("carol", "salary.get").await.status, 200);
     assert_eq!(agent("dave", "salary.get").await.status, 200);
     assert_eq!(refused(&agent("erin", "salary.get").await), 1200, "the tool has no call left");
+    named("tools", "Tool").await;
     assert_eq!(agent("erin", "directory.search").await.status, 200);
     assert_eq!(refused(&agent("erin", "leave.list").await), 10, "nor has the agent");
+    named("agents", "Agent").await;
     assert_eq!(refused(&agent("alice", "salary.get").await), 1200, "the longest time counts");
+    named("tools", "Tool").await;
     assert_eq!(
         refused(&world.send(Call::list().token(&alice)).await),
         10,
@@ -167,6 +181,7 @@ async fn in_audit_a_call_over_the_limit_reaches_the_server_with_nothing_and_is_r
         assert!(!format!("{seen:?}").contains("behalf"), "{seen:?}");
         let record = world.last_record().await;
         assert_eq!((&record["decision"], &record["reason"]), (&json!("WouldDeny"), &json!("RateLimited")));
+        assert_eq!(record["rateLimit"], json!({"name": "burst", "per": "Subject"}));
     }
     world.clock.advance(60);
     world.send(Call::tool("salary.get").token(&alice)).await;
@@ -299,7 +314,7 @@ async fn a_full_table_lets_nobody_new_through_until_somebody_is_done() {
             Err(full) => break full,
         }
     };
-    assert_eq!((full.reason, full.retry_after), (LimitReason::TableFull, 1));
+    assert_eq!((full.reason, full.retry_after, full.limit), (LimitReason::TableFull, 1, None));
     assert_eq!((known, limits.len()), (50_000, 50_000));
     assert_eq!(ask("s1", 1000), Ok(()), "who is known has what it has");
     assert_eq!(ask("s1", 1000).unwrap_err().reason, LimitReason::RateLimited);
@@ -311,6 +326,27 @@ async fn a_full_table_lets_nobody_new_through_until_somebody_is_done() {
     assert_eq!(ask("s1", 7000).unwrap_err().retry_after, 4);
 }
 
+#[tokio::test]
+async fn of_several_limits_without_a_call_the_one_that_is_waited_for_longest_is_named() {
+    for (limits, named, seconds) in [
+        (json!([limit("a", "Subject", 1, 10), limit("b", "Identity", 1, 30)]), "b", 30),
+        (json!([limit("a", "Identity", 1, 30), limit("b", "Subject", 1, 10)]), "a", 30),
+        (json!([limit("a", "Agent", 9, 60), limit("b", "Subject", 1, 10)]), "b", 10),
+        // As long for both: the first by name.
+        (json!([limit("a", "Subject", 1, 10), limit("b", "Identity", 1, 10)]), "a", 10),
+    ] {
+        let policy = policy(limits.clone()).await;
+        let counted = Limits::new();
+        let ask = || counted.admit(&policy, false, &caller("alice"), Operation::Protocol, 0);
+        assert_eq!(ask(), Ok(()));
+        let refused = ask().unwrap_err();
+        assert_eq!((refused.reason, refused.retry_after), (LimitReason::RateLimited, seconds), "{limits}");
+        let limit = refused.limit.unwrap();
+        let per = policy.rate_limits.iter().find(|it| it.name == limit.name).unwrap().per;
+        assert_eq!((limit.name.as_str(), limit.per), (named, per), "{limits}");
+    }
+}
+
 #[test]
 fn a_flood_without_a_valid_token_is_bounded_for_its_address_and_for_no_other() {
     let limits = Limits::new();
@@ -319,6 +355,7 @@ fn a_flood_without_a_valid_token_is_bounded_for_its_address_and_for_no_other() {
     assert_eq!(passed, 20_000);
     let refused = limits.unauthenticated("::ffff:10.0.0.1".parse().unwrap(), 0).unwrap_err();
     assert_eq!((refused.reason, refused.retry_after), (LimitReason::Unauthenticated, 1));
+    assert_eq!(refused.limit, None, "it is none of the identity's");
     assert_eq!(limits.unauthenticated(other, 0), Ok(()));
     assert_eq!(limits.unauthenticated(flood, 1), Ok(()), "one comes back each millisecond");
     // More addresses than are told apart share what is left, and those that are keep theirs.
