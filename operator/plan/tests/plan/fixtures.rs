@@ -165,6 +165,25 @@ pub(crate) fn gathered_with(identity: Value, catalog: Value, provider: Value) ->
     }
 }
 
+/// The fixture with one thing changed by a JSON pointer.
+pub(crate) fn changed(object: &str, pointer: &str, value: Value) -> Gathered {
+    let (mut identity, mut catalog, mut provider) =
+        (identity_value(), catalog_value(), provider_value("corp"));
+    let target = match object {
+        "identity" => &mut identity,
+        "catalog" => &mut catalog,
+        _ => &mut provider,
+    };
+    let (parent, member) = pointer.rsplit_once('/').unwrap();
+    let parent = target.pointer_mut(parent).unwrap_or_else(|| panic!("{pointer}"));
+    match parent {
+        Value::Array(items) => items[member.parse::<usize>().unwrap()] = value,
+        Value::Object(members) => drop(members.insert(member.to_owned(), value)),
+        _ => panic!("{pointer}"),
+    }
+    gathered_with(identity, catalog, provider)
+}
+
 pub(crate) fn pod_facts(name: &str, injected: bool) -> PodFacts {
     PodFacts {
         name: name.to_owned(),

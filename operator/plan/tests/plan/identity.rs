@@ -1,30 +1,11 @@
-//! Refuse or keep, and what an identity may have.
+//! What an identity compiles to, what it may have, and when everything is refused.
 
 use behalf_crds::v1alpha1::{AcceptedReason, ResolvedRefsReason};
-use behalf_plan::{BundleIntent, Gathered, LastBundle, next_document, tombstone};
+use behalf_plan::{BundleIntent, LastBundle, next_document, tombstone};
 use behalf_policy::bundle::{ClientAuthentication, RefuseAllReason, Serve, Stage, State};
 use serde_json::{Value, json};
 
 use crate::fixtures::*;
-
-/// The fixture with one thing changed by a JSON pointer.
-fn changed(object: &str, pointer: &str, value: Value) -> Gathered {
-    let (mut identity, mut catalog, mut provider) =
-        (identity_value(), catalog_value(), provider_value("corp"));
-    let target = match object {
-        "identity" => &mut identity,
-        "catalog" => &mut catalog,
-        _ => &mut provider,
-    };
-    let (parent, member) = pointer.rsplit_once('/').unwrap();
-    let parent = target.pointer_mut(parent).unwrap_or_else(|| panic!("{pointer}"));
-    match parent {
-        Value::Array(items) => items[member.parse::<usize>().unwrap()] = value,
-        Value::Object(members) => drop(members.insert(member.to_owned(), value)),
-        _ => panic!("{pointer}"),
-    }
-    gathered_with(identity, catalog, provider)
-}
 
 #[test]
 fn a_healthy_identity_compiles_to_what_the_objects_say() {
@@ -147,115 +128,6 @@ fn what_policy_forbids_refuses_all_even_with_a_good_bundle_there() {
         assert_eq!(desired.accepted.reason, reason, "{pointer} {value} {}", desired.accepted.message);
         assert_eq!(refused(&desired), Some(RefuseAllReason::IdentityNotAccepted), "{pointer} {value}");
     }
-}
-
-#[test]
-fn a_catalogue_or_provider_that_is_invalid_or_gone_keeps_the_last_good_bundle() {
-    use ResolvedRefsReason as R;
-    let mut cases = vec![
-        (changed("catalog", "/spec/toolSets/0/tools/0/scopes", json!(["nope"])), R::CatalogNotAccepted),
-        (changed("provider", "/spec/caBundle", json!("corp root")), R::IdentityProviderNotAccepted),
-    ];
-    let mut gone = gathered();
-    gone.catalog = None;
-    cases.push((gone, R::CatalogNotFound));
-    let mut gone = gathered();
-    gone.providers.clear();
-    cases.push((gone, R::IdentityProviderNotFound));
-    for (mut gathered, reason) in cases {
-        let first = plan(&gathered);
-        assert_eq!(refused(&first), Some(RefuseAllReason::ReferencesNotResolved), "{reason:?}");
-        assert_eq!(first.accepted.reason, AcceptedReason::Pending);
-        gathered.last_bundle = Some(last_good());
-        let desired = plan(&gathered);
-        assert_eq!(desired.bundle, BundleIntent::Keep, "{reason:?}");
-        assert_eq!(desired.resolved_refs.reason, reason);
-        assert!(
-            desired.resolved_refs.message.contains("Pods keep the bundle of serial 7."),
-            "{}",
-            desired.resolved_refs.message
-        );
-        assert!(
-            desired.resolved_refs.message.contains("kubectl") || desired.resolved_refs.message.contains('`')
-        );
-    }
-}
-
-#[test]
-fn only_a_good_bundle_of_this_identity_is_kept() {
-    let mut gathered = gathered();
-    gathered.catalog = None;
-    let tomb = LastBundle { document: document(tombstone(), 9), digest: String::new() };
-    let mut foreign = last_good();
-    foreign.document.identity = "other".to_owned();
-    let mut other_namespace = last_good();
-    other_namespace.document.namespace = "finance".to_owned();
-    let mut unreadable = last_good();
-    unreadable.document.format = 99;
-    for last in [tomb, foreign, other_namespace, unreadable] {
-        gathered.last_bundle = Some(last);
-        assert_eq!(refused(&plan(&gathered)), Some(RefuseAllReason::ReferencesNotResolved));
-    }
-}
-
-#[test]
-fn what_is_kept_still_follows_a_tightening_of_the_identity() {
-    let mut gathered = changed("identity", "/spec/state", json!("Suspended"));
-    gathered.catalog = None;
-    gathered.last_bundle = Some(last_good());
-    assert_eq!(written(&plan(&gathered)).state, State::Suspended);
-
-    let mut gathered =
-        changed("identity", "/spec/scopes", json!({"required": [], "optional": ["hr:salary:write"]}));
-    gathered.identity.spec.downstreams.clear();
-    gathered.catalog = None;
-    gathered.last_bundle = Some(last_good());
-    let kept = written(&plan(&gathered));
-    assert!(kept.optional_scopes.is_empty(), "nothing widens");
-    assert_eq!(kept.required_scopes.len(), 1, "what every call needs stays needed");
-    assert!(
-        kept.downstreams.is_empty() && kept.servers[0].tools.iter().all(|tool| tool.downstreams.is_empty())
-    );
-}
-
-#[test]
-fn a_handle_outlives_its_call_only_where_the_identity_says_so_and_never_by_more_when_kept() {
-    assert_eq!(written(&plan(&gathered())).servers[0].handle_grace, 0);
-    let graceful = |grace: &str| changed("identity", "/spec/servers/0/handle", json!({"grace": grace}));
-    let before = written(&plan(&graceful("20s")));
-    assert_eq!(before.servers[0].handle_grace, 20);
-    assert_eq!(plan(&graceful("31s")).accepted.reason, AcceptedReason::Invalid);
-    for (grace, kept) in [("30s", 20), ("5s", 5)] {
-        let mut gathered = graceful(grace);
-        gathered.catalog = None;
-        let serve = Serve::Policy(Box::new(before.clone()));
-        gathered.last_bundle = Some(LastBundle { document: document(serve, 1), digest: String::new() });
-        let now = match plan(&gathered).bundle {
-            BundleIntent::Write(Serve::Policy(policy)) => policy.servers[0].handle_grace,
-            BundleIntent::Keep => before.servers[0].handle_grace,
-            BundleIntent::Write(refused) => panic!("{refused:?}"),
-        };
-        assert_eq!(now, kept, "{grace}");
-    }
-}
-
-#[test]
-fn what_is_kept_never_loosens() {
-    let mut gathered =
-        changed("identity", "/spec/rollout", json!({"stage": "Audit", "authentication": "Audit"}));
-    gathered.providers.clear();
-    gathered.last_bundle = Some(last_good());
-    let desired = plan(&gathered);
-    assert_eq!(desired.bundle, BundleIntent::Keep);
-    assert_eq!(desired.accepted.reason, AcceptedReason::Pending, "the change was not judged");
-}
-
-#[test]
-fn a_valid_catalogue_that_forbids_wins_over_a_provider_that_is_gone() {
-    let mut gathered = changed("catalog", "/spec/allowedNamespaces", json!({}));
-    gathered.providers.clear();
-    gathered.last_bundle = Some(last_good());
-    assert_eq!(refused(&plan(&gathered)), Some(RefuseAllReason::IdentityNotAccepted));
 }
 
 #[test]
@@ -476,23 +348,4 @@ fn the_revision_of_the_catalogue_follows_its_rows_and_nothing_else() {
     assert_eq!(written(&plan(&unrelated)).catalog_revision, before);
     let related = changed("catalog", "/spec/scopes/1/holders", json!({"groups": ["nobody"]}));
     assert_ne!(written(&plan(&related)).catalog_revision, before);
-}
-
-#[test]
-fn what_was_accepted_as_it_stands_stays_so_while_a_reference_is_gone() {
-    let mut gathered = gathered_with(accepted_identity_value(), catalog_value(), provider_value("corp"));
-    gathered.catalog = None;
-    assert_eq!(
-        plan(&gathered).accepted.reason,
-        AcceptedReason::Pending,
-        "without a bundle there is nothing to run by"
-    );
-    gathered.last_bundle = Some(last_good());
-    assert_eq!(
-        plan(&gathered).accepted.reason,
-        AcceptedReason::Accepted,
-        "new pods may join with the bundle that is kept"
-    );
-    gathered.identity.metadata.generation = Some(5);
-    assert_eq!(plan(&gathered).accepted.reason, AcceptedReason::Pending, "a change was not judged");
 }

@@ -10,6 +10,7 @@
 
 mod bypass;
 mod catalog;
+mod certificate;
 mod chart;
 mod differential;
 mod fixtures;
@@ -19,6 +20,7 @@ mod injection;
 mod injection_newcomer;
 mod injection_ours;
 mod injection_ports;
+mod kept;
 mod laws;
 mod ledger;
 mod programmed;
