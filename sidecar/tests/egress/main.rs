@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "the whole crate is a test")]
 
 mod answers;
+mod audit_stage;
 mod dns;
 mod exchange;
 mod fake;
@@ -14,6 +15,7 @@ mod provider;
 mod raw;
 mod recorded;
 mod redirect;
+mod shapes;
 mod streams;
 mod tap;
 mod told;
