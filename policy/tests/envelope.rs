@@ -2,7 +2,9 @@
 
 #![cfg(test)]
 
-use behalf_policy::envelope::{EnvelopeError, EnvelopeReason, HeaderField, HeaderView, Limits, Message};
+use behalf_policy::envelope::{
+    EnvelopeError, EnvelopeReason, HeaderField, HeaderView, Limits, Message, Target,
+};
 
 #[path = "envelope/forward.rs"]
 mod forward;
@@ -18,6 +20,8 @@ mod media;
 mod message;
 #[path = "envelope/params.rs"]
 mod params;
+#[path = "envelope/target.rs"]
+mod target;
 
 /// Reads a body without any mirrored header: the session era.
 fn legacy(body: &str) -> Result<Message, EnvelopeError> {
@@ -46,4 +50,10 @@ fn refused(method: &str, params: &str) -> EnvelopeReason {
 /// A `tools/call` with these members of `params` after the name.
 fn call(rest: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"salary.get"{rest}}}}}"#)
+}
+
+/// What a request of this method with these params is about.
+fn target(method: &str, params: &str) -> Target {
+    let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
+    legacy(&body).unwrap().target().clone()
 }
