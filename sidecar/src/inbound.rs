@@ -12,6 +12,7 @@ mod forward;
 mod head;
 mod headers;
 mod held;
+mod judge;
 mod lists;
 mod owned;
 mod respond;

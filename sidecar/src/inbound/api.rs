@@ -79,7 +79,7 @@ fn below<'p>(base: &str, path: &'p str) -> Option<&'p str> {
 }
 
 /// The caller's body on its way to the server: bounded, and without trailers, which nobody judged (D17).
-pub(super) fn upload(body: Incoming) -> Result<AnswerBody, Denial> {
+pub(super) fn uploaded(body: Incoming) -> Result<AnswerBody, Denial> {
     if body.size_hint().lower() > u64::try_from(MAX_BODY).unwrap_or(u64::MAX) {
         return Err(Denial::BodyTooLarge);
     }
