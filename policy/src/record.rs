@@ -34,6 +34,19 @@ pub enum Kind {
     End,
 }
 
+impl Kind {
+    /// Stable name, as it stands in the line.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "Start",
+            Self::Intent => "Intent",
+            Self::Unrecorded => "Unrecorded",
+            Self::End => "End",
+        }
+    }
+}
+
 /// What a record is held to before a request goes on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub enum Mode {

@@ -31,6 +31,25 @@ enum Before {
     Unknown,
 }
 
+/// A line as it stands in its chain, and what is said of it beside.
+#[derive(Debug)]
+pub(super) struct Line {
+    /// As it is written, without its newline.
+    pub(super) text: Vec<u8>,
+    /// None for a decision.
+    pub(super) kind: Option<Kind>,
+    /// Its place.
+    pub(super) sequence: u64,
+    /// Hash of the line before.
+    pub(super) previous: String,
+    /// Its own hash, which the next line names.
+    pub(super) hash: String,
+    /// Of a decision or an intent.
+    pub(super) decision: Option<&'static str>,
+    /// Of a request that came with one.
+    pub(super) trace_id: Option<String>,
+}
+
 /// Lines that follow the chain, not written yet.
 pub(super) struct Draft<'a> {
     chain: &'a Chain,
@@ -38,7 +57,7 @@ pub(super) struct Draft<'a> {
     head: String,
     opened: HashMap<u64, u64>,
     closed: Vec<u64>,
-    bytes: Vec<u8>,
+    lines: Vec<Line>,
 }
 
 /// What is left of a draft when its lines are written.
@@ -86,7 +105,7 @@ impl Chain {
             head: self.head.clone(),
             opened: HashMap::new(),
             closed: Vec::new(),
-            bytes: Vec::new(),
+            lines: Vec::new(),
         };
         if self.is_new() {
             draft.mark(Kind::Start, time, None)?;
@@ -111,12 +130,12 @@ impl Chain {
 }
 
 impl Draft<'_> {
-    /// Adds a record, or an intent, of this request. Gives the line.
+    /// Adds a record, or an intent, of this request.
     pub(super) fn record(
         &mut self,
         record: &mut Record,
         request: Option<u64>,
-    ) -> Result<Vec<u8>, serde_json::Error> {
+    ) -> Result<(), serde_json::Error> {
         record.sequence = self.next;
         record.previous.clone_from(&self.head);
         if let Some(request) = request {
@@ -128,9 +147,9 @@ impl Draft<'_> {
                 self.closed.push(request);
             }
         }
-        let line = write_line(record)?;
-        self.push(&line);
-        Ok(line)
+        let text = write_line(record)?;
+        self.push(text, record.kind, Some(record.decision), record.trace_id.clone());
+        Ok(())
     }
 
     /// Adds a line about the chain.
@@ -171,21 +190,27 @@ impl Draft<'_> {
                 Before::Unknown => Origin::Unknown,
             });
         }
-        let line = write_line(&mark)?;
-        self.push(&line);
+        let text = write_line(&mark)?;
+        self.push(text, Some(kind), None, None);
         Ok(())
     }
 
-    fn push(&mut self, line: &[u8]) {
-        self.head = chain_hash(&sha256(line));
-        self.next = self.next.saturating_add(1);
-        self.bytes.extend_from_slice(line);
-        self.bytes.push(b'\n');
+    fn push(
+        &mut self,
+        text: Vec<u8>,
+        kind: Option<Kind>,
+        decision: Option<&'static str>,
+        trace_id: Option<String>,
+    ) {
+        let (sequence, hash) = (self.next, chain_hash(&sha256(&text)));
+        let previous = std::mem::replace(&mut self.head, hash.clone());
+        self.lines.push(Line { text, kind, sequence, previous, hash, decision, trace_id });
+        self.next = sequence.saturating_add(1);
     }
 
     /// The lines, and what to commit when they are written.
-    pub(super) fn finish(self) -> (Vec<u8>, Written) {
-        let Self { chain: _, next, head, opened, closed, bytes } = self;
-        (bytes, Written { next, head, opened, closed })
+    pub(super) fn finish(self) -> (Vec<Line>, Written) {
+        let Self { chain: _, next, head, opened, closed, lines } = self;
+        (lines, Written { next, head, opened, closed })
     }
 }

@@ -1,14 +1,15 @@
 //! Records as OTLP logs (OTLP/HTTP with JSON): a copy for those who collect logs that way, beside the sinks that count.
 //!
-//! Nothing waits for it. What cannot be delivered is given up and counted, and the sequence of the records tells the
-//! collector what it does not have. The body of each log record is the line as it was written, so that it can be verified.
+//! Nothing waits for it. What cannot be delivered is given up and counted, and the sequence of the lines tells the
+//! collector what it does not have. The body of each log record is the line as it was written, so that it can be verified;
+//! its place in the chain stands beside it, so that it can be joined with the other sinks unread.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use behalf_policy::record::Record;
+use behalf_policy::record::Kind;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
 use http::{Request, StatusCode};
@@ -18,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::chain::Line;
 use super::options::Options;
 use crate::metrics::Metrics;
 use crate::provider::http::{BoxError, HttpClient, HttpError, MAX_ANSWER, http_error, usable_url};
@@ -36,23 +38,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A line on its way to a collector.
 #[derive(Debug)]
 pub struct Exported {
-    line: Vec<u8>,
-    millis: i64,
-    sequence: u64,
-    trace_id: Option<String>,
-    decision: &'static str,
-}
-
-impl Exported {
-    pub(super) fn new(record: &Record, line: Vec<u8>, millis: i64) -> Self {
-        Self {
-            line,
-            millis,
-            sequence: record.sequence,
-            trace_id: record.trace_id.clone(),
-            decision: record.decision,
-        }
-    }
+    pub(super) line: Line,
+    /// When it was written, milliseconds.
+    pub(super) millis: i64,
 }
 
 /// The running export.
@@ -238,21 +226,64 @@ fn request(resource: &Value, batch: &[Exported]) -> Value {
 }
 
 fn log_record(exported: &Exported) -> Value {
-    let nanos = i128::from(exported.millis).saturating_mul(1_000_000).to_string();
-    let refused = exported.decision == "Refuse";
+    let Exported { line, millis } = exported;
+    let nanos = i128::from(*millis).saturating_mul(1_000_000).to_string();
+    let warns = line.decision == Some("Refuse") || line.kind == Some(Kind::Unrecorded);
+    let mut attributes =
+        vec![attribute("behalf.record.sequence", &json!({"intValue": line.sequence.to_string()}))];
+    let texts = [
+        ("behalf.record.previous", Some(line.previous.as_str())),
+        ("behalf.record.hash", Some(line.hash.as_str())),
+        ("behalf.record.kind", line.kind.map(Kind::as_str)),
+        ("behalf.record.decision", line.decision),
+    ];
+    let texts = texts.into_iter().filter_map(|(key, text)| Some((key, text?)));
+    attributes.extend(texts.map(|(key, text)| attribute(key, &json!({"stringValue": text}))));
     let mut record = json!({
         "timeUnixNano": nanos,
         "observedTimeUnixNano": nanos,
-        "severityNumber": if refused { 13 } else { 9 },
-        "severityText": if refused { "WARN" } else { "INFO" },
-        "body": {"stringValue": String::from_utf8_lossy(&exported.line)},
-        "attributes": [
-            attribute("behalf.record.sequence", &json!({"intValue": exported.sequence.to_string()})),
-            attribute("behalf.record.decision", &json!({"stringValue": exported.decision})),
-        ],
+        "severityNumber": if warns { 13 } else { 9 },
+        "severityText": if warns { "WARN" } else { "INFO" },
+        "body": {"stringValue": String::from_utf8_lossy(&line.text)},
+        "attributes": attributes,
     });
-    if let Some(trace_id) = &exported.trace_id {
+    if let Some(trace_id) = &line.trace_id {
         record["traceId"] = json!(trace_id);
     }
     record
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_chain_says_what_it_is_and_decides_nothing() {
+        for (kind, severity) in [(Kind::Start, "INFO"), (Kind::Unrecorded, "WARN"), (Kind::End, "INFO")] {
+            let line = Line {
+                text: b"{}".to_vec(),
+                kind: Some(kind),
+                sequence: u64::MAX,
+                previous: "sha256:a".to_owned(),
+                hash: "sha256:b".to_owned(),
+                decision: None,
+                trace_id: None,
+            };
+            let record = log_record(&Exported { line, millis: 7 });
+            assert_eq!(
+                (&record["severityText"], &record["timeUnixNano"]),
+                (&json!(severity), &json!("7000000"))
+            );
+            assert_eq!(
+                record["attributes"],
+                json!([
+                    {"key": "behalf.record.sequence", "value": {"intValue": u64::MAX.to_string()}},
+                    {"key": "behalf.record.previous", "value": {"stringValue": "sha256:a"}},
+                    {"key": "behalf.record.hash", "value": {"stringValue": "sha256:b"}},
+                    {"key": "behalf.record.kind", "value": {"stringValue": kind.as_str()}},
+                ])
+            );
+            assert_eq!(record.get("traceId"), None);
+        }
+    }
 }

@@ -15,7 +15,7 @@ use behalf_policy::record::{Kind, Record};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::chain::{Chain, Written};
+use super::chain::{Chain, Line, Written};
 use super::file::{FileSink, Room};
 use super::otlp::Exported;
 use crate::clock::Clock;
@@ -184,7 +184,12 @@ impl Writer {
         end: bool,
         room: Room,
     ) -> io::Result<Option<io::Error>> {
-        let (bytes, written, lines) = self.draft(all, held, end)?;
+        let (lines, written) = self.draft(all, held, end)?;
+        let mut bytes = Vec::with_capacity(lines.iter().map(|line| line.text.len().saturating_add(1)).sum());
+        for line in &lines {
+            bytes.extend_from_slice(&line.text);
+            bytes.push(b'\n');
+        }
         if let Some(file) = &mut self.sinks.file
             && let Err(error) = file.append(&bytes, room)
         {
@@ -199,46 +204,47 @@ impl Writer {
         self.chain.commit(written);
         *self.told.head.lock().unwrap_or_else(PoisonError::into_inner) = self.chain.head();
         self.unrecorded = 0;
-        for (item, line) in all.drain(..).zip(lines) {
-            self.wrote(item, line);
+        self.export(lines);
+        for item in all.drain(..) {
+            self.wrote(item);
         }
         Ok(None)
     }
 
     /// The lines of what was kept, of what is only counted, and of what is new.
-    fn draft(
-        &self,
-        all: &mut [Item],
-        held: usize,
-        end: bool,
-    ) -> io::Result<(Vec<u8>, Written, Vec<Vec<u8>>)> {
+    fn draft(&self, all: &mut [Item], held: usize, end: bool) -> io::Result<(Vec<Line>, Written)> {
         let time = self.clock.rfc3339();
         let mut draft = self.chain.draft(&time)?;
-        let mut lines = Vec::with_capacity(all.len());
+        let all_held = all.len() == held;
         for (at, item) in all.iter_mut().enumerate() {
             if at == held && self.unrecorded > 0 {
                 draft.mark(Kind::Unrecorded, &time, Some(self.unrecorded))?;
             }
-            lines.push(draft.record(&mut item.record, item.request)?);
+            draft.record(&mut item.record, item.request)?;
         }
-        if self.unrecorded > 0 && lines.len() == held {
+        if self.unrecorded > 0 && all_held {
             draft.mark(Kind::Unrecorded, &time, Some(self.unrecorded))?;
         }
         if end {
             draft.mark(Kind::End, &time, None)?;
         }
-        let (bytes, written) = draft.finish();
-        Ok((bytes, written, lines))
+        Ok(draft.finish())
     }
 
-    fn wrote(&self, item: Item, line: Vec<u8>) {
+    /// Hands a copy of what was written to whoever sends it on.
+    fn export(&self, lines: Vec<Line>) {
+        let Some(otlp) = &self.sinks.otlp else { return };
+        let millis = self.clock.millis();
+        for line in lines {
+            if otlp.try_send(Exported { line, millis }).is_err() {
+                self.metrics.records.not_exported(1);
+            }
+        }
+    }
+
+    fn wrote(&self, item: Item) {
         if item.record.kind.is_none() {
             self.metrics.decided(&item.record, self.clock.now());
-        }
-        if let Some(otlp) = &self.sinks.otlp
-            && otlp.try_send(Exported::new(&item.record, line, self.clock.millis())).is_err()
-        {
-            self.metrics.records.not_exported(1);
         }
         if let Some(done) = item.done {
             // The asker may be gone.

@@ -1,28 +1,21 @@
 //! Records: what stands in them, when they stand there, where they go.
 
-use std::convert::Infallible;
+mod otlp;
+
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use behalf_policy::record::{Head, Mode, Source, chain_hash, verify};
 use behalf_sidecar::app::App;
 use behalf_sidecar::audit::Options;
 use behalf_sidecar::clock::Clock;
 use behalf_sidecar::provider::http::sha256;
-use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full};
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
 use crate::support::bundle::{Operator, document};
 use crate::support::world::{config, decisions, directory};
-use crate::support::{Call, Feed, World, eventually, tls};
+use crate::support::{Call, Feed, World, eventually};
 
 /// A sidecar whose records go to a file, in strict mode, and nowhere else.
 async fn strict() -> (World, PathBuf) {
@@ -252,136 +245,4 @@ async fn the_operator_is_told_how_far_the_records_go() {
     assert_eq!((told.sequence, told.head.as_str()), (2, chain_hash(&sha256(last.as_bytes())).as_str()));
     let head = Head { boot: report.boot, sequence: told.sequence, hash: told.head };
     assert!(verified(&text, &[head]).chains[0].attested);
-}
-
-type Posts = Arc<Mutex<Vec<Value>>>;
-
-/// A collector of OTLP logs that answers with these, then with 200.
-async fn collector(answers: Vec<(u16, &'static str)>) -> (String, String, Posts) {
-    let (ca, acceptor) = tls::localhost();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("https://localhost:{}/v1/logs", listener.local_addr().unwrap().port());
-    let posts = Posts::default();
-    let (log, answers) = (Arc::clone(&posts), Arc::new(Mutex::new(answers.into_iter())));
-    tokio::spawn(async move {
-        loop {
-            let Ok((stream, _)) = listener.accept().await else { return };
-            let (acceptor, log, answers) = (acceptor.clone(), Arc::clone(&log), Arc::clone(&answers));
-            tokio::spawn(async move {
-                let Ok(stream) = acceptor.accept(stream).await else { return };
-                let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-                    let (log, answers) = (Arc::clone(&log), Arc::clone(&answers));
-                    async move {
-                        assert_eq!(request.uri().path(), "/v1/logs");
-                        assert_eq!(request.headers()["content-type"], "application/json");
-                        let body = request.into_body().collect().await.unwrap().to_bytes();
-                        let (status, answer) = answers.lock().unwrap().next().unwrap_or((200, "{}"));
-                        if status == 200 {
-                            log.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
-                        }
-                        let mut response = Response::new(Full::new(Bytes::from(answer)));
-                        *response.status_mut() = StatusCode::from_u16(status).unwrap();
-                        Ok::<_, Infallible>(response)
-                    }
-                });
-                let _ = hyper::server::conn::http1::Builder::new()
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await;
-            });
-        }
-    });
-    (url, ca, posts)
-}
-
-async fn exporting(url: &str, ca: &str) -> World {
-    let ca_file = directory().join("ca.pem");
-    std::fs::write(&ca_file, ca).unwrap();
-    let world = World::configured(|config| {
-        config.records.otlp_url = Some(url.to_owned());
-        config.records.otlp_ca_file = Some(ca_file);
-    })
-    .await;
-    world.publish(&document(1, &world.issuer, world.server.port)).await;
-    world
-}
-
-#[tokio::test]
-async fn a_collector_gets_every_line_as_it_was_written_also_after_it_failed() {
-    let (url, ca, posts) = collector(vec![(503, ""), (429, "")]).await;
-    let world = exporting(&url, &ca).await;
-    for _ in 0..5 {
-        world
-            .send(
-                Call::tool("salary.get")
-                    .token(&world.alice())
-                    .header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
-            )
-            .await;
-    }
-    let records = world.records().await;
-    let sent = eventually("the collector has them", async || {
-        let logs: Vec<Value> = posts
-            .lock()
-            .unwrap()
-            .iter()
-            .flat_map(|post| {
-                post["resourceLogs"][0]["scopeLogs"][0]["logRecords"].as_array().unwrap().clone()
-            })
-            .collect();
-        (logs.len() >= 5).then_some(logs)
-    })
-    .await;
-    let bodies: Vec<Value> = sent
-        .iter()
-        .map(|log| serde_json::from_str(log["body"]["stringValue"].as_str().unwrap()).unwrap())
-        .collect();
-    assert_eq!(bodies, records);
-    assert_eq!(sent[0]["traceId"], "0af7651916cd43dd8448eb211c80319c");
-    assert_eq!(sent[0]["severityText"], "INFO");
-    let resource = posts.lock().unwrap()[0]["resourceLogs"][0]["resource"]["attributes"].clone();
-    assert!(
-        resource
-            .as_array()
-            .unwrap()
-            .contains(&json!({"key": "behalf.identity", "value": {"stringValue": "hr-tools"}}))
-    );
-    assert!(world.metrics().await.contains("behalf_sidecar_records_not_exported_total 0"));
-    world.stop().await;
-}
-
-#[tokio::test]
-async fn a_collector_that_refuses_or_is_not_there_holds_nobody_up_and_is_counted() {
-    let partial = r#"{"partialSuccess":{"rejectedLogRecords":"1","errorMessage":"no"}}"#;
-    let (url, ca, _) = collector(vec![(400, ""), (200, partial)]).await;
-    // The authorities as an argument, as they are injected.
-    let world = World::configured(|config| {
-        config.records.otlp_url = Some(url);
-        config.records.otlp_ca = Some(STANDARD.encode(&ca));
-    })
-    .await;
-    world.publish(&document(1, &world.issuer, world.server.port)).await;
-    for n in 1..=2 {
-        let answer = world.send(Call::tool("salary.get").token(&world.alice())).await;
-        assert_eq!(answer.status, 200);
-        let line = format!("behalf_sidecar_records_not_exported_total {n}");
-        eventually("it is counted", async || world.metrics().await.contains(&line).then_some(())).await;
-    }
-    world.stop().await;
-
-    // Nobody listens there.
-    let world = exporting("https://localhost:1/v1/logs", &ca).await;
-    let answer = world.send(Call::tool("salary.get").token(&world.alice())).await;
-    assert_eq!(answer.status, 200);
-    world.stop().await;
-    for url in ["http://localhost/v1/logs", "https://", "x", "https://u:p@localhost/"] {
-        let mut config = config(&Operator::new(), directory());
-        config.records.otlp_url = Some(url.to_owned());
-        assert!(App::start(config, std::io::sink(), Clock::system()).await.is_err(), "{url}");
-    }
-    for ca in ["*", "/w==", "-----BEGIN CERTIFICATE-----"] {
-        let mut config = config(&Operator::new(), directory());
-        config.records.otlp_url = Some("https://localhost/".to_owned());
-        config.records.otlp_ca = Some(ca.to_owned());
-        assert!(App::start(config, std::io::sink(), Clock::system()).await.is_err(), "{ca}");
-    }
 }
