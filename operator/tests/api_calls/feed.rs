@@ -1,5 +1,7 @@
 //! The feed: who is answered, with what and when; and what becomes of what is told.
 
+#[path = "feed/held.rs"]
+mod held;
 #[path = "feed/reconciled.rs"]
 mod reconciled;
 #[path = "feed/relayed.rs"]
@@ -21,16 +23,15 @@ use behalf_operator::feed::held::Held;
 use behalf_operator::feed::relay::{self, Relay};
 use behalf_operator::feed::server::Feed;
 use behalf_operator::http_server::{Handler as _, Limits, Server};
-use behalf_operator::kube_io::caches::{Caches, Change};
+use behalf_operator::kube_io::caches::Change;
 use behalf_operator::kube_io::gather::Gather;
 use behalf_operator::kube_io::lease::{Candidate, Election, Leadership};
 use behalf_operator::kube_io::tokens::Tokens;
-use behalf_operator::live::Live;
 use behalf_operator::metrics::Metrics;
 use behalf_operator::reconcile::queue::Next;
 use behalf_operator::reconcile::{self, Context};
 use behalf_policy::bundle::{RefuseAllReason, Serve};
-use behalf_policy::feed::{Answer, Report};
+use behalf_policy::feed::Report;
 use behalf_policy::wire::FEED_PATH;
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
@@ -305,102 +306,4 @@ async fn a_good_token_is_asked_for_once_and_an_api_server_that_is_away_refuses_n
     let asked = reviews();
     assert_eq!(asked.len(), 2);
     assert!(asked.iter().all(|call| call.body["spec"]["audiences"] == json!(["behalf.dev/feed"])));
-}
-
-#[tokio::test]
-async fn whoever_runs_another_bundle_gets_the_newest_at_once() {
-    let world = world().await;
-    let served = served(&world).await;
-    for running in [None, Some("sha256:0000000000000000000000000000000000000000000000000000000000000000")] {
-        let body = report('a', 1, running, 0).to_string();
-        let (code, answer) = send(&served.feed, request(FEED_PATH, Some("good"), body)).await;
-        let answer: Answer = serde_json::from_value(answer).unwrap();
-        let text = serde_json::to_string(&answer.bundle.unwrap()).unwrap();
-        assert_eq!((code, world.keys.open(&text).unwrap().1), (StatusCode::OK, world.bundle()));
-    }
-}
-
-#[tokio::test]
-async fn whoever_runs_the_newest_is_held_until_the_time_is_up() {
-    let world = world().await;
-    let served = served(&world).await;
-    let (body, started) = (report('a', 1, Some(&digest(&world)), 0), tokio::time::Instant::now());
-    let (code, answer) = send(&served.feed, request(FEED_PATH, Some("good"), body.to_string())).await;
-    assert_eq!((code, answer), (StatusCode::OK, json!({"format": 1})));
-    assert!(started.elapsed() >= served.feed.hold);
-}
-
-#[tokio::test]
-async fn a_newer_request_of_the_pod_the_end_and_a_last_word_are_answered_at_once() {
-    let world = world().await;
-    let mut served = served(&world).await;
-    served.feed.hold = 2 * DEADLINE;
-    let waiting = |boot| {
-        let (feed, body) = (served.feed.clone(), report(boot, 1, Some(&digest(&world)), 0).to_string());
-        tokio::spawn(async move { feed.handle(request(FEED_PATH, Some("good"), body)).await })
-    };
-    let (first, mut second) = (waiting('a'), waiting('a'));
-    let ended = tokio::time::timeout(DEADLINE, async {
-        tokio::select! { it = first => it, it = &mut second => it }
-    });
-    assert_eq!(ended.await.unwrap().unwrap().body(), r#"{"format":1}"#);
-    let mut last = report('b', 2, None, 9);
-    last["ended"] = json!(true);
-    let (_, answer) = send(&served.feed, request(FEED_PATH, Some("good"), last.to_string())).await;
-    assert_eq!(answer, json!({"format": 1}), "even if it runs no bundle");
-    served.stop.cancel();
-    let body = report('a', 3, Some(&digest(&world)), 0).to_string();
-    assert_eq!(send(&served.feed, request(FEED_PATH, Some("good"), body)).await.1, json!({"format": 1}));
-}
-
-#[tokio::test]
-async fn a_change_is_answered_while_it_is_waited_for() {
-    let world = world().await;
-    let gather = live(&world).await;
-    let mut served = served_from(&world, gather.0.clone(), Leadership::always());
-    served.feed.hold = 2 * DEADLINE;
-    let (feed, body) = (served.feed.clone(), report('a', 1, Some(&digest(&world)), 0).to_string());
-    let waiting = tokio::spawn(async move { send(&feed, request(FEED_PATH, Some("good"), body)).await });
-    let mut catalog = world.server.get(CATALOG).unwrap();
-    catalog["spec"]["toolSets"][0]["tools"][0]["name"] = json!("directory.find");
-    world.server.put(CATALOG, catalog);
-    world.settle().await;
-    gather.1.replace(&world, &served.feed.board);
-    let (_, answer) = waiting.await.unwrap();
-    let answer: Answer = serde_json::from_value(answer).unwrap();
-    let text = serde_json::to_string(&answer.bundle.unwrap()).unwrap();
-    assert_eq!(world.keys.open(&text).unwrap().1, world.bundle());
-}
-
-/// Copies whose bundle a test replaces by hand.
-struct Hand(std::sync::Mutex<kube::runtime::reflector::store::Writer<k8s_openapi::api::core::v1::ConfigMap>>);
-
-impl Hand {
-    fn replace(&self, world: &World, board: &Board) {
-        use kube::runtime::watcher::Event;
-        let object: k8s_openapi::api::core::v1::ConfigMap =
-            serde_json::from_value(world.server.get(BUNDLE).unwrap()).unwrap();
-        self.0.lock().unwrap().apply_watcher_event(&Event::Apply(object.clone()));
-        let was = behalf_operator::kube_io::caches::Was { old: None, new: Some(Arc::new(object)) };
-        board.tell(&Change::Bundle(was));
-    }
-}
-
-async fn live(world: &World) -> (Gather, Hand) {
-    let (bundles, writer) = kube::runtime::reflector::store::store();
-    let caches = Caches { bundles, ..world.gather().await.caches().clone() };
-    let gather = Gather::new(world.server.client(), caches, Live::fixed(Arc::clone(&world.keys)));
-    let hand = Hand(std::sync::Mutex::new(writer));
-    hand.replace(world, &Board::default());
-    (gather, hand)
-}
-
-#[tokio::test]
-async fn more_than_may_wait_are_sent_away_but_heard() {
-    let world = world().await;
-    let mut served = served(&world).await;
-    served.feed.held = Held::new(0);
-    let answer = ask(&served.feed, Some("good"), &report('a', 1, None, 5)).await;
-    assert_eq!(answer, (503, "Busy".into()));
-    assert!(matches!(served.changes.recv().await, Some(Change::Learnt { .. })));
 }
