@@ -5,10 +5,13 @@
 //! never from the report. A report is closed (an unknown member is refused), bounded, and only ever grows within one boot;
 //! it alone opens no gate.
 
+mod certificate;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
+pub use certificate::{CertificateConcern, CertificateReason, ServedCertificate};
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::signed::SignedBundle;
@@ -67,6 +70,10 @@ pub struct Report {
     /// that knows none of this is not told.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub rate_limits: BTreeMap<EntryName, LimitUse>,
+    /// What is wrong with the certificate of a sidecar that terminates TLS; none: nothing, or TLS ends elsewhere. So an
+    /// operator that knows none of this is told nothing of a good one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<CertificateConcern>,
 }
 
 /// How one boot uses one rate limit.

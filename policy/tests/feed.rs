@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "the whole crate is a test")]
 
 use behalf_policy::feed::{
-    Answer, MAX_LISTENERS, MAX_PROVIDERS, MAX_REPORT_BYTES, MAX_SCOPES, MAX_TALLIES, ProofKey, Report,
-    ReportError, is_challenge, proof_message,
+    Answer, CertificateConcern, CertificateReason, MAX_LISTENERS, MAX_PROVIDERS, MAX_REPORT_BYTES,
+    MAX_SCOPES, MAX_TALLIES, ProofKey, Report, ReportError, is_challenge, proof_message,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -52,6 +52,37 @@ fn a_report_is_read_as_it_was_written() {
         bare[none] = Value::Null;
     }
     assert!(parse(&bare).is_ok());
+}
+
+#[test]
+fn of_a_certificate_only_closed_words_are_said_and_nothing_by_default() {
+    assert!(parse(&report()).unwrap().certificate.is_none());
+    assert!(!serde_json::to_string(&parse(&report()).unwrap()).unwrap().contains("certificate"));
+    let with = |said: Value| {
+        let mut report = report();
+        report["certificate"] = said;
+        parse(&report)
+    };
+    for reason in CertificateReason::ALL {
+        for served in ["Nothing", "LastGood", "Ended"] {
+            let said = json!({"reason": reason.as_str(), "served": served});
+            let read: CertificateConcern = with(said.clone()).unwrap().certificate.unwrap();
+            assert_eq!((read.reason, serde_json::to_value(read).unwrap()), (reason, said));
+        }
+    }
+    for wrong in [
+        json!({"reason": "CertificateMissing"}),
+        json!({"served": "Nothing"}),
+        json!({"reason": "Missing", "served": "Nothing"}),
+        json!({"reason": "what a caller writes", "served": "Nothing"}),
+        json!({"reason": "CertificateMissing", "served": "Plain"}),
+        json!({"reason": "CertificateMissing", "served": "Nothing", "subject": "CN=x"}),
+        json!([{"reason": "CertificateMissing", "served": "Nothing"}]),
+        json!("CertificateMissing"),
+        json!(true),
+    ] {
+        assert_eq!(with(wrong.clone()), Err(ReportError::Malformed), "{wrong}");
+    }
 }
 
 #[test]

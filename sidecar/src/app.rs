@@ -172,6 +172,9 @@ impl App {
         deny.look().await;
         source.look().await;
 
+        // Before the first report, which would else say that nothing is wrong.
+        let (tls, certificate) =
+            tls(config.tls_dir, &bundles, &metrics, clock.clone(), &readiness, &facts).await?;
         let drain = Drain::new();
         let verifier = Verifier::new(providers, Arc::clone(&metrics));
         let feed = Feed::start(feed::Parts {
@@ -190,12 +193,11 @@ impl App {
             bundles.clone(),
             audit.clone(),
             Arc::clone(&metrics),
-            clock.clone(),
+            clock,
             handles.clone(),
             limits,
             (verifier, Proofs::new()?),
         );
-        let (tls, certificate) = tls(config.tls_dir, &bundles, &metrics, clock, &readiness).await?;
         let probes = Probes {
             tls: tls.clone(),
             readiness: readiness.clone(),
@@ -279,10 +281,12 @@ async fn tls(
     metrics: &Arc<Metrics>,
     clock: Clock,
     readiness: &Readiness,
+    facts: &Facts,
 ) -> Result<(Option<Tls>, Option<JoinHandle<()>>), AppError> {
     let Some(dir) = dir else { return Ok((None, None)) };
     let tls = Tls::new(bundles.clone(), Arc::clone(metrics), HANDSHAKE_WITHIN)?;
-    let mut certificate = CertificateDirectory::new(&dir, tls.clone(), clock, readiness.clone());
+    let mut certificate =
+        CertificateDirectory::new(&dir, tls.clone(), clock, readiness.clone(), facts.clone());
     certificate.look().await;
     Ok((Some(tls), Some(tokio::spawn(certificate.run()))))
 }

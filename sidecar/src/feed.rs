@@ -208,6 +208,7 @@ impl Loop {
                 .current()
                 .and_then(|active| active.bundle.policy().ok().map(|policy| self.limits.uses(policy)))
                 .unwrap_or_default(),
+            certificate: told.certificate,
         }
     }
 

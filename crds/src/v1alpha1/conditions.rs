@@ -191,8 +191,14 @@ reasons! {
         BundleRejected => False,
         /// In a pod, something else holds a port of Behalf's.
         PortSquatted => False,
+        /// In a pod, there is no certificate that TLS could be terminated with: none is there, or it cannot be used.
+        CertificateNotUsable => False,
+        /// In a pod, the certificate that TLS is terminated with has ended.
+        CertificateExpired => False,
         /// In a pod, the credential for a provider is missing.
         CredentialMissing => False,
+        /// In a pod, the newest certificate cannot be used; the last good one is served with.
+        CertificateNotRenewed => False,
         /// Something answers from outside beside Behalf.
         BypassOpen => False,
     }

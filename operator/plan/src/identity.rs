@@ -1,5 +1,6 @@
 //! One identity: what its pods are to run by, and what its status says.
 
+mod certificate;
 mod heard;
 mod programmed;
 mod status;
@@ -38,6 +39,8 @@ pub struct Desired {
     pub pods: PodCounts,
     /// What the injected pods say of themselves, in order of their names.
     pub heard: Vec<Heard>,
+    /// Where the certificate of the pods' sidecar comes from; none: it does not terminate TLS.
+    pub certificate: Option<crds::CertificateSource>,
     /// Nobody listened for long enough yet: what was known before still counts.
     pub settling: bool,
     /// What the pods have decided; none: nothing was told yet.
@@ -90,6 +93,7 @@ pub fn identity(gathered: &Gathered, settings: &Settings) -> Desired {
         injection_revision: revision,
         pods,
         heard: heard::heard(gathered),
+        certificate: certificate::source(&gathered.identity),
         settling: gathered.reports.settling,
         decisions: gathered.reports.decisions.clone(),
         bypass: bypass::verdict(&gathered.identity, &gathered.bypass, settings),

@@ -328,6 +328,7 @@ fn is_news(before: &Report, now: &Report) -> bool {
         || before.rejected != now.rejected
         || before.squatted != now.squatted
         || before.credentials_missing != now.credentials_missing
+        || before.certificate != now.certificate
 }
 
 /// Whether a report is newer than the one before; the last word of an earlier boot is not.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use behalf_policy::feed::{Listener, MAX_LISTENERS, MAX_PROVIDERS};
+use behalf_policy::feed::{CertificateConcern, Listener, MAX_LISTENERS, MAX_PROVIDERS};
 use behalf_policy::ids::EntryName;
 use tokio::sync::watch;
 
@@ -22,6 +22,8 @@ pub struct Told {
     pub more_listeners: bool,
     /// Providers whose credential file is missing or empty.
     pub credentials_missing: BTreeSet<EntryName>,
+    /// What is wrong with the certificate that TLS is to be terminated with.
+    pub certificate: Option<CertificateConcern>,
 }
 
 impl Told {
@@ -80,6 +82,11 @@ impl Facts {
     /// Whose credentials are missing.
     pub fn credentials_missing(&self, providers: BTreeSet<EntryName>) {
         self.change(|told| told.credentials_missing = providers.into_iter().take(MAX_PROVIDERS).collect());
+    }
+
+    /// What is wrong with the certificate, if anything is.
+    pub fn certificate(&self, concern: Option<CertificateConcern>) {
+        self.change(|told| told.certificate = concern);
     }
 
     fn change(&self, change: impl FnOnce(&mut Told)) {

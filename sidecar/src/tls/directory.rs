@@ -2,56 +2,57 @@
 
 use std::path::{Path, PathBuf};
 
+use behalf_policy::feed::{CertificateConcern, CertificateReason, ServedCertificate};
 use behalf_policy::wire::{TLS_AUTHORITIES, TLS_CERTIFICATE, TLS_KEY};
 
 use super::{Pair, Tls};
 use crate::admin::{Block, Readiness};
 use crate::bundle_source::{Mark, Source, mark};
 use crate::clock::Clock;
-
-/// The certificate in use has ended.
-const EXPIRED: &str = "CertificateExpired";
+use crate::feed::Facts;
 
 /// Looks at the files and serves with what is in them.
 ///
 /// A new pair is taken as a whole, or not at all: then the last good one is served on. Without any the sidecar is unready,
 /// and every handshake fails. One that has ended is served on, and told: callers judge it themselves, and refusing them says
-/// less.
+/// less. Whatever is wrong is told the operator as well, which may not look into Secrets.
 #[derive(Debug)]
 pub struct CertificateDirectory {
     dir: PathBuf,
     tls: Tls,
     clock: Clock,
     readiness: Readiness,
+    facts: Facts,
     seen: Option<[Option<Mark>; 3]>,
     /// Why the newest files seen are not served with.
-    rejected: Option<&'static str>,
+    rejected: Option<CertificateReason>,
     expired: bool,
     /// Unready until there is a certificate, by the name of what is wrong.
-    pending: Option<(&'static str, Block)>,
+    pending: Option<(CertificateReason, Block)>,
 }
 
 impl CertificateDirectory {
     /// A directory that was not looked at yet; the sidecar is unready until it was, and something usable was in it.
     #[must_use]
-    pub fn new(dir: &Path, tls: Tls, clock: Clock, readiness: Readiness) -> Self {
+    pub fn new(dir: &Path, tls: Tls, clock: Clock, readiness: Readiness, facts: Facts) -> Self {
         let mut new = Self {
             dir: dir.to_owned(),
             tls,
             clock,
             readiness,
+            facts,
             seen: None,
             rejected: None,
             expired: false,
             pending: None,
         };
-        new.block("CertificateMissing");
+        new.block(CertificateReason::Missing);
         new
     }
 
-    fn block(&mut self, reason: &'static str) {
+    fn block(&mut self, reason: CertificateReason) {
         if self.pending.as_ref().is_none_or(|(told, _)| *told != reason) {
-            let block = self.readiness.block(format!("tls ({reason})"));
+            let block = self.readiness.block(format!("tls ({})", reason.as_str()));
             self.pending = Some((reason, block));
         }
     }
@@ -74,9 +75,9 @@ impl CertificateDirectory {
             Err(error) => {
                 let (reason, in_use) = (error.reason(), self.tls.current().is_some());
                 if self.rejected != Some(reason) {
-                    tracing::warn!(%error, reason, in_use, dir = %self.dir.display(), "a certificate is not taken");
+                    tracing::warn!(%error, reason = reason.as_str(), in_use, dir = %self.dir.display(), "a certificate is not taken");
                 }
-                self.tls.0.metrics.tls.rejected(reason);
+                self.tls.0.metrics.tls.rejected(reason.as_str());
                 self.rejected = Some(reason);
                 if !in_use {
                     self.block(reason);
@@ -100,13 +101,26 @@ impl CertificateDirectory {
         {
             tracing::error!(
                 not_after = pair.not_after.0,
-                "{EXPIRED}: the certificate that is served has ended"
+                "{}: the certificate that is served has ended",
+                CertificateReason::Expired.as_str()
             );
         }
         self.expired = ended.is_some();
-        let concern = if self.expired { Some(EXPIRED) } else { None };
-        self.tls.set_concern(self.rejected.or(concern).filter(|_| self.pending.is_none()));
+        let concern = self.concern();
+        let served = concern.filter(|concern| concern.served != ServedCertificate::Nothing);
+        self.tls.set_concern(served.map(|concern| concern.reason.as_str()));
+        self.facts.certificate(concern);
         self.tls.0.metrics.tls.expired(self.expired);
+    }
+
+    fn concern(&self) -> Option<CertificateConcern> {
+        let served = match (self.tls.current(), self.expired) {
+            (None, _) => ServedCertificate::Nothing,
+            (Some(_), false) => ServedCertificate::LastGood,
+            (Some(_), true) => ServedCertificate::Ended,
+        };
+        let reason = self.rejected.or(self.expired.then_some(CertificateReason::Expired))?;
+        Some(CertificateConcern { reason, served })
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use behalf_policy::feed::CertificateReason;
 use behalf_policy::ids::Timestamp;
 use behalf_policy::wire::{TLS_AUTHORITIES, TLS_CERTIFICATE, TLS_KEY};
 use rustls::pki_types::pem::PemObject as _;
@@ -58,16 +59,16 @@ pub enum CertificateError {
 }
 
 impl CertificateError {
-    /// Stable name, for readiness and metrics.
+    /// As it is told: in readiness, metrics and reports.
     #[must_use]
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> CertificateReason {
         match self {
-            Self::Missing => "CertificateMissing",
-            Self::Unreadable => "CertificateUnreadable",
-            Self::KeyUnreadable => "CertificateKeyUnreadable",
-            Self::KeyMismatch => "CertificateKeyMismatch",
-            Self::Unusable(_) => "CertificateUnusable",
-            Self::AuthoritiesUnreadable => "CertificateAuthoritiesUnreadable",
+            Self::Missing => CertificateReason::Missing,
+            Self::Unreadable => CertificateReason::Unreadable,
+            Self::KeyUnreadable => CertificateReason::KeyUnreadable,
+            Self::KeyMismatch => CertificateReason::KeyMismatch,
+            Self::Unusable(_) => CertificateReason::Unusable,
+            Self::AuthoritiesUnreadable => CertificateReason::AuthoritiesUnreadable,
         }
     }
 }

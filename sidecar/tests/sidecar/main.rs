@@ -38,3 +38,4 @@ mod streams;
 mod support;
 mod tls;
 mod tls_clients;
+mod tls_told;

@@ -308,9 +308,11 @@ async fn load(tls: &Tls, dir: &Path, authority: &Authority) {
     use behalf_sidecar::admin::Readiness;
     use behalf_sidecar::bundle_source::Source as _;
     use behalf_sidecar::clock::Clock;
+    use behalf_sidecar::feed::Facts;
+    use behalf_sidecar::tls::CertificateDirectory;
     mount_leaf(dir, &authority.leaf(|_| {}), "");
-    let mut directory =
-        behalf_sidecar::tls::CertificateDirectory::new(dir, tls.clone(), Clock::system(), Readiness::new());
+    let (clock, readiness, facts) = (Clock::system(), Readiness::new(), Facts::new());
+    let mut directory = CertificateDirectory::new(dir, tls.clone(), clock, readiness, facts);
     directory.look().await;
     assert!(tls.current().is_some());
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use behalf_crds::v1alpha1::ReadyReason;
 use behalf_policy::feed::Report;
 
-use super::Desired;
+use super::{Desired, certificate};
 use crate::conditions::ConditionIntent;
 use crate::gathered::{Gathered, Stand};
 
@@ -35,7 +35,13 @@ impl Heard {
     /// Whether it may still tell: nothing was heard yet, but not for long.
     #[must_use]
     pub fn awaited(&self) -> bool {
-        self.running && !self.silent && self.report.is_none()
+        self.running && self.unheard()
+    }
+
+    /// The same, also of a pod that starts: its sidecar may tell why it does not.
+    #[must_use]
+    pub fn unheard(&self) -> bool {
+        !self.silent && self.report.is_none()
     }
 }
 
@@ -61,7 +67,14 @@ pub(super) fn heard(gathered: &Gathered) -> Vec<Heard> {
 type Check = fn(&Desired) -> Option<ConditionIntent<ReadyReason>>;
 
 /// In this order: the first that fails is what there is to do first.
-const CHECKS: [Check; 3] = [port_squatted, bundle_rejected, credential_missing];
+const CHECKS: [Check; 6] = [
+    port_squatted,
+    bundle_rejected,
+    certificate::not_usable,
+    certificate::expired,
+    credential_missing,
+    certificate::not_renewed,
+];
 
 /// What is wrong in the pods, by their own word.
 pub(super) fn problem(desired: &Desired) -> Option<ConditionIntent<ReadyReason>> {
@@ -70,11 +83,19 @@ pub(super) fn problem(desired: &Desired) -> Option<ConditionIntent<ReadyReason>>
 
 /// Whether [`problem`] gives this reason: it cannot be known before the pods were heard.
 pub(super) fn is_told(reason: ReadyReason) -> bool {
-    matches!(reason, ReadyReason::PortSquatted | ReadyReason::BundleRejected | ReadyReason::CredentialMissing)
+    matches!(
+        reason,
+        ReadyReason::PortSquatted
+            | ReadyReason::BundleRejected
+            | ReadyReason::CertificateNotUsable
+            | ReadyReason::CertificateExpired
+            | ReadyReason::CredentialMissing
+            | ReadyReason::CertificateNotRenewed
+    )
 }
 
 /// The pods of which something is said, and all that is said.
-fn among<'a, T: Ord>(
+pub(super) fn among<'a, T: Ord>(
     desired: &'a Desired,
     what: impl Fn(&'a Report) -> Vec<T>,
 ) -> Option<(Vec<&'a str>, BTreeSet<T>)> {

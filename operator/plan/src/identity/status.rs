@@ -134,7 +134,7 @@ fn pods_complain(summary: &Summary<'_>) -> Option<ConditionIntent<ReadyReason>> 
 /// Who has just begun to listen does not take silence for an end of the trouble.
 fn pods_complained(summary: &Summary<'_>) -> Option<ConditionIntent<ReadyReason>> {
     let Summary { desired, previous, .. } = summary;
-    let awaited = desired.settling && desired.heard.iter().any(heard::Heard::awaited);
+    let awaited = desired.settling && desired.heard.iter().any(heard::Heard::unheard);
     let before = previous.filter(|_| awaited)?;
     let ready = find_condition(&before.conditions, ConditionType::Ready)?;
     let reason = ReadyReason::ALL.iter().copied().find(|it| it.as_str() == ready.reason)?;

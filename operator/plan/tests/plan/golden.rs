@@ -161,6 +161,13 @@ fn conditions() {
             json!({"name": "hr", "namespace": "people", "creationTimestamp": "2025-12-01T00:00:00Z"});
         g.siblings = vec![object(older)];
     });
+    for (case, tls, reason, served) in crate::certificate::states() {
+        say(case, &|g| {
+            g.identity.spec.servers[0].tls = Some(object(tls.clone()));
+            g.pods[0].revision = Some(plan(g).injection_revision);
+            g.reports.pods.insert("uid-hr-1".to_owned(), crate::certificate::says(reason, served));
+        });
+    }
     for (case, facts) in crate::bypass::states() {
         say(case, &|g| g.bypass = facts.clone());
     }

@@ -14,7 +14,7 @@ use crate::fixtures::*;
 const NEWEST: &str = "sha256:0a";
 const OLDER: &str = "sha256:0b";
 
-fn applied() -> Applied {
+pub(crate) fn applied() -> Applied {
     Applied { bundle: Some(BundleFacts { digest: NEWEST.to_owned(), serial: 7 }), failure: None }
 }
 
@@ -23,7 +23,7 @@ fn says(report: Report) -> Told {
 }
 
 /// One injected pod each, which tells this.
-fn pods(told: &[(&str, Option<Told>)]) -> Gathered {
+pub(crate) fn pods(told: &[(&str, Option<Told>)]) -> Gathered {
     let mut gathered = gathered();
     gathered.pods = told.iter().map(|(name, _)| pod_facts(name, true)).collect();
     for (name, told) in told {
@@ -34,7 +34,7 @@ fn pods(told: &[(&str, Option<Told>)]) -> Gathered {
     gathered
 }
 
-fn status_after(
+pub(crate) fn status_after(
     gathered: &Gathered,
     applied: &Applied,
     previous: Option<&AgentIdentityStatus>,
@@ -42,12 +42,12 @@ fn status_after(
     identity_status(&plan(gathered), applied, previous, &at(2))
 }
 
-fn words(status: &AgentIdentityStatus, type_: ConditionType) -> (String, String, String) {
+pub(crate) fn words(status: &AgentIdentityStatus, type_: ConditionType) -> (String, String, String) {
     let found = find_condition(&status.conditions, type_).unwrap();
     (found.status.clone(), found.reason.clone(), found.message.clone())
 }
 
-fn with(change: impl FnOnce(&mut Report)) -> Told {
+pub(crate) fn with(change: impl FnOnce(&mut Report)) -> Told {
     let mut report = report("boot", NEWEST);
     change(&mut report);
     says(report)
