@@ -49,8 +49,8 @@ fn ready(gathered: &Gathered, previous: Option<&AgentIdentityStatus>) -> (String
     words(&status_after(gathered, &applied(), previous), ConditionType::Ready)
 }
 
-fn well() -> Option<Told> {
-    Some(with(|_| ()))
+fn well() -> Told {
+    with(|_| ())
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn each_reason_is_said_with_its_cause_and_what_is_served_meanwhile() {
             (Served::Ended, "CertificateExpired", "has ended: a. Callers that check it refuse it"),
             (Served::LastGood, "CertificateNotRenewed", "Calls are served with the last good one"),
         ] {
-            let gathered = told(Some(secret()), &[("a", Some(says(reason, served))), ("b", well())]);
+            let gathered = told(Some(secret()), &[("a", Some(says(reason, served))), ("b", Some(well()))]);
             let (status, found, message) = ready(&gathered, None);
             assert_eq!((status.as_str(), found.as_str()), ("False", condition), "{reason:?}");
             assert!(message.starts_with("In 1 of 2 pods"), "{message}");
@@ -124,7 +124,7 @@ fn the_worst_comes_first_and_is_not_hidden_by_what_is_milder() {
         (vec![("a", milder()), ("b", ended()), ("c", credential())], "CertificateExpired"),
         (vec![("a", milder()), ("b", credential())], "CredentialMissing"),
         (vec![("a", nothing()), ("b", rejected())], "BundleRejected"),
-        (vec![("a", milder()), ("b", well())], "CertificateNotRenewed"),
+        (vec![("a", milder()), ("b", Some(well()))], "CertificateNotRenewed"),
     ] {
         let found = ready(&told(Some(secret()), &pods), None);
         assert_eq!((found.0.as_str(), found.1.as_str()), ("False", reason));
@@ -136,7 +136,7 @@ fn the_worst_comes_first_and_is_not_hidden_by_what_is_milder() {
 
 #[test]
 fn it_is_an_event_and_so_is_its_end_and_nothing_is_written_at_rest() {
-    let good = status_after(&told(Some(secret()), &[("a", well())]), &applied(), None);
+    let good = status_after(&told(Some(secret()), &[("a", Some(well()))]), &applied(), None);
     let concerned = told(Some(secret()), &[("a", Some(says(Reason::Missing, Served::Nothing)))]);
     let bad = status_after(&concerned, &applied(), Some(&good));
     let said = events(&good.conditions, &bad.conditions);
@@ -144,7 +144,7 @@ fn it_is_an_event_and_so_is_its_end_and_nothing_is_written_at_rest() {
     let message = words(&bad, ConditionType::Ready).2;
     assert_eq!(said, [("CertificateNotUsable", EventKind::Warning, message.as_str())], "not cut off");
     assert_eq!(status_after(&concerned, &applied(), Some(&bad)), bad);
-    let again = status_after(&told(Some(secret()), &[("a", well())]), &applied(), Some(&bad));
+    let again = status_after(&told(Some(secret()), &[("a", Some(well()))]), &applied(), Some(&bad));
     assert_eq!(words(&again, ConditionType::Ready).1, "Ready");
     let said = events(&bad.conditions, &again.conditions);
     assert_eq!(said.iter().map(|it| it.reason.as_str()).collect::<Vec<_>>(), ["Ready"]);

@@ -63,7 +63,17 @@ fn what_is_new_wakes_at_once_and_counts_once_until_they_are_written() {
     let mut rejected = report("x", 6, 6);
     rejected.rejected = Some("BundleUnsigned".into());
     assert!(say(rejected));
-    let mut ended = report("x", 7, 6);
+    let concerned = |sequence, served: &str| {
+        let mut concerned = report("x", sequence, 6);
+        let concern = json!({"reason": "CertificateKeyMismatch", "served": served});
+        concerned.certificate = serde_json::from_value(concern).unwrap();
+        concerned
+    };
+    assert!(say(concerned(7, "LastGood")));
+    assert!(!say(concerned(8, "LastGood")), "nothing new");
+    assert!(say(concerned(9, "Nothing")), "it is worse");
+    assert!(say(report("x", 10, 6)), "it is well again");
+    let mut ended = report("x", 11, 6);
     ended.ended = true;
     assert!(say(ended));
 }

@@ -44,6 +44,34 @@ async fn counts_are_stored_before_the_status_shows_them_and_not_at_every_call() 
     assert_eq!((next, writes(&calls)), (crate::world::REST, vec![]), "nothing at rest");
 }
 
+/// The operator may not look into Secrets: what it knows of a certificate is what pods say.
+#[tokio::test]
+async fn what_is_wrong_with_a_certificate_is_in_the_status_and_an_event_until_the_pod_says_otherwise() {
+    let world = world().await;
+    let digest = digest(&world);
+    let told = async |sequence: u64, concern: Option<Value>| {
+        let mut said = report('a', sequence, Some(&digest), 0);
+        if let Some(concern) = concern {
+            said["certificate"] = concern;
+        }
+        let (_, calls) = say(&world, &said).await;
+        let events = writes(&calls).iter().filter(|it| it.contains("events")).count();
+        assert!(!calls.iter().any(|call| call.path.contains("/secrets")), "{calls:?}");
+        (world.reason("Ready"), events)
+    };
+    let well = told(1, None).await.0;
+    let concern = |served: &str| Some(json!({"reason": "CertificateMissing", "served": served}));
+    for (sequence, concern, ready, events) in [
+        (2, concern("LastGood"), "CertificateNotRenewed", 1),
+        (3, concern("LastGood"), "CertificateNotRenewed", 0),
+        (4, concern("Nothing"), "CertificateNotUsable", 1),
+        (5, concern("Ended"), "CertificateExpired", 1),
+        (6, None, well.as_str(), 1),
+    ] {
+        assert_eq!(told(sequence, concern).await, (ready.to_owned(), events), "{sequence}");
+    }
+}
+
 #[tokio::test]
 async fn counts_that_cannot_be_stored_are_not_shown_and_the_rest_of_the_status_is() {
     let world = world().await;
