@@ -112,6 +112,8 @@ reasons! {
         UnknownScope => False,
         /// A tool names a downstream that the catalogue does not list.
         UnknownDownstream => False,
+        /// A rate limit names a tool that the server's tool set does not have.
+        UnknownTool => False,
         /// Scopes imply each other in a circle.
         ScopeCycle => False,
         /// A tool asks a downstream scope above the downstream's ceiling.
@@ -159,6 +161,8 @@ reasons! {
         IdentityProviderNotAccepted => False,
         /// The catalogue has no such tool set.
         ToolSetNotFound => False,
+        /// The tool set has no such tool.
+        ToolNotFound => False,
         /// The catalogue has no such downstream.
         DownstreamNotFound => False,
         /// The catalogue or the provider does not let this namespace use it.

@@ -9,6 +9,7 @@ pub(super) const CHECKS: &[fn(&Case<'_>) -> Option<Forbidden>] = &[
     catalog_open,
     scopes_listed,
     tool_set_there,
+    limited_tools_there,
     downstreams_there,
     providers_open,
     authentication_allowed,
@@ -68,6 +69,26 @@ fn tool_set_there(case: &Case<'_>) -> Option<Forbidden> {
             ),
         )
     })
+}
+
+/// A limit of a tool that is not there counts nothing, and whoever wrote it relies on it.
+fn limited_tools_there(case: &Case<'_>) -> Option<Forbidden> {
+    let catalog = case.resolved.catalog.as_ref()?;
+    let spec = &case.identity().spec;
+    let set = &spec.servers.first()?.tool_set;
+    let tools = &catalog.tool_sets.get(set)?.tools;
+    let (limit, unknown) = spec.rate_limits.iter().find_map(|limit| {
+        let unknown = limit.tools.iter().find(|tool| !tools.contains_key(tool.as_str()))?;
+        Some((&limit.name, unknown))
+    })?;
+    Some(Forbidden::by_reference(
+        AcceptedReason::UnknownTool,
+        ResolvedRefsReason::ToolNotFound,
+        format!(
+            "Rate limit {limit} counts calls of {unknown}, which tool set {set} of ScopeCatalog {name} does not have. Remove it from spec.rateLimits, or see what there is: kubectl get scat {name} -o jsonpath='{{.spec.toolSets[?(@.name==\"{set}\")].tools[*].name}}'",
+            name = spec.catalog_ref.name
+        ),
+    ))
 }
 
 fn downstreams_there(case: &Case<'_>) -> Option<Forbidden> {

@@ -82,12 +82,17 @@ fn within(identity: &Value, catalog: &Value) -> bool {
         .union(&words(&asks["scopes"]["optional"]))
         .cloned()
         .collect::<BTreeSet<_>>();
+    let Some(set) = named(&has["toolSets"], asks["servers"][0]["toolSet"].as_str().unwrap()) else {
+        return false;
+    };
     has["allowedNamespaces"]["from"] == "All"
         && scopes.iter().all(|scope| named(&has["scopes"], scope).is_some())
-        && named(&has["toolSets"], asks["servers"][0]["toolSet"].as_str().unwrap()).is_some()
         && list(&asks["downstreams"])
             .into_iter()
             .all(|to| named(&has["downstreams"], to["name"].as_str().unwrap()).is_some())
+        && list(&asks["rateLimits"])
+            .into_iter()
+            .all(|limit| words(&limit["tools"]).iter().all(|tool| named(&set["tools"], tool).is_some()))
 }
 
 /// A scope counts when a group of the caller holds it, and the token presents it or one that counts implies it.

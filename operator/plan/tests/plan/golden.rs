@@ -153,6 +153,11 @@ fn conditions() {
     say("scope-not-in-catalog", &|g| g.identity.spec.scopes.optional.push("hr:admin".to_owned()));
     say("tool-set-not-found", &|g| "finance".clone_into(&mut g.identity.spec.servers[0].tool_set));
     say("downstream-not-found", &|g| "crm".clone_into(&mut g.identity.spec.downstreams[0].name));
+    say("tool-not-found", &|g| {
+        g.identity.spec.rate_limits = object(
+            json!([{"name": "burst", "per": "Subject", "requests": 60, "period": "1m", "tools": ["salary.gte"]}]),
+        );
+    });
     say("service-account-not-found", &|g| g.service_account = None);
     say("insecure-url", &|g| "http://hr.example.com/mcp".clone_into(&mut g.identity.spec.servers[0].url));
     say("audience-taken", &|g| {

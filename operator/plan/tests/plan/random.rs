@@ -91,12 +91,12 @@ prop_compose! {
     }
 }
 
-/// Limits of few names, so that two identities have the same ones.
+/// Limits of few names, so that two identities have the same ones; of a tool that every set has which has any.
 fn rate_limits() -> impl Strategy<Value = Vec<Value>> {
     let limit = |name: &'static str| {
         let per = proptest::sample::select(vec!["Identity", "Agent", "Subject", "Tool"]);
         let (requests, period) = (1..=4_u32, proptest::sample::select(vec!["1s", "10s"]));
-        let limit = (per, requests, period, some(&TOOLS, 1));
+        let limit = (per, requests, period, some(&TOOLS[..1], 1));
         proptest::option::of(limit.prop_map(move |(per, requests, period, tools)| {
             json!({"name": name, "per": per, "requests": requests, "period": period, "tools": tools})
         }))
@@ -129,6 +129,11 @@ prop_compose! {
             None => json!({"kinds": kinds}),
             Some((allowed, depth)) => json!({"kinds": kinds, "actors": {"allowed": allowed, "maxDepth": depth}}),
         };
+        let mut limits = limits;
+        if flaw == 3 {
+            // Not in every catalogue.
+            limits.push(json!({"name": "c", "per": "Tool", "requests": 1, "period": "1s", "tools": [TOOLS[3]]}));
+        }
         spec["rateLimits"] = limits.into_iter().collect();
         spec["rollout"] = json!({"stage": if enforce { "Enforce" } else { "Audit" }});
         spec["state"] = json!(if suspended { "Suspended" } else { "Active" });

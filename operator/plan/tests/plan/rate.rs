@@ -1,6 +1,6 @@
 //! Rate limits of an identity, in its bundle.
 
-use behalf_crds::v1alpha1::{AcceptedReason, AgentIdentity};
+use behalf_crds::v1alpha1::{AcceptedReason, AgentIdentity, ResolvedRefsReason};
 use behalf_plan::compile::narrow;
 use behalf_policy::bundle::RefuseAllReason;
 use behalf_policy::bundle::document::PolicyDocument;
@@ -20,7 +20,11 @@ fn with(limits: Value) -> Value {
 }
 
 fn planned(limits: Value) -> behalf_plan::Desired {
-    plan(&gathered_with(with(limits), catalog_value(), provider_value("corp")))
+    planned_of(limits, catalog_value())
+}
+
+fn planned_of(limits: Value, catalog: Value) -> behalf_plan::Desired {
+    plan(&gathered_with(with(limits), catalog, provider_value("corp")))
 }
 
 #[test]
@@ -63,7 +67,6 @@ fn a_limit_that_cannot_be_counted_is_refused_with_what_to_change() {
         (json!([limit("period", json!("0s"))]), "period to 1s"),
         (json!([limit("period", json!("24h1ms"))]), "period to 1s"),
         (json!([limit("name", json!("A b"))]), "spec.rateLimits"),
-        (json!([limit("tools", json!(["a b"]))]), "spec.rateLimits"),
         (json!([limit("requests", json!(1)), limit("requests", json!(2))]), "a is twice in spec.rateLimits"),
     ] {
         let desired = planned(limits.clone());
@@ -71,6 +74,46 @@ fn a_limit_that_cannot_be_counted_is_refused_with_what_to_change() {
         assert!(desired.accepted.message.contains(says), "{}", desired.accepted.message);
         assert_eq!(refused(&desired), Some(RefuseAllReason::IdentityNotAccepted), "{limits}");
     }
+}
+
+#[test]
+fn a_limit_of_a_tool_that_the_server_does_not_have_is_refused_with_both_names() {
+    let of = |tools: Value| {
+        json!([{"name": "all", "per": "Identity", "requests": 1, "period": "1s"},
+        {"name": "burst", "per": "Subject", "requests": 1, "period": "1s", "tools": tools}])
+    };
+    let mut catalog = catalog_value();
+    let sets = catalog["spec"]["toolSets"].as_array_mut().unwrap();
+    let mut other = sets[0].clone();
+    other["name"] = "other".into();
+    other["tools"][0]["name"] = "other.tool".into();
+    sets.push(other);
+    for (tools, unknown) in [
+        (json!(["salary.gte"]), "salary.gte"),
+        (json!(["Salary.get"]), "Salary.get"),
+        (json!(["salary.get", "salary"]), "salary"),
+        (json!(["a b"]), "a b"),
+        (json!(["*"]), "*"),
+        // Of another server's set.
+        (json!(["other.tool"]), "other.tool"),
+    ] {
+        let desired = planned_of(of(tools.clone()), catalog.clone());
+        assert_eq!(desired.accepted.reason, AcceptedReason::UnknownTool, "{tools}");
+        assert_eq!(desired.resolved_refs.reason, ResolvedRefsReason::ToolNotFound, "{tools}");
+        let says = format!("Rate limit burst counts calls of {unknown}, which tool set");
+        assert!(desired.accepted.message.contains(&says), "{}", desired.accepted.message);
+        assert_eq!(refused(&desired), Some(RefuseAllReason::IdentityNotAccepted), "{tools}");
+    }
+    for tools in [json!([]), json!(["salary.get"]), json!(["directory.search", "salary.get"])] {
+        assert!(planned_of(of(tools.clone()), catalog.clone()).accepted.is_true(), "{tools}");
+    }
+    // A tool that the catalogue no longer has is one that it does not have.
+    catalog["spec"]["toolSets"][0]["tools"]
+        .as_array_mut()
+        .unwrap()
+        .retain(|tool| tool["name"] != "salary.get");
+    let desired = planned_of(of(json!(["salary.get"])), catalog);
+    assert_eq!(desired.accepted.reason, AcceptedReason::UnknownTool, "{}", desired.accepted.message);
 }
 
 /// Whether everything that the wider list refuses, the tighter one refuses as well.
@@ -114,7 +157,10 @@ proptest! {
 
     #[test]
     fn limits_that_are_kept_never_widen(before in random::identity(), now in random::identity()) {
-        let limits = |identity: &Value| written(&planned(identity["spec"]["rateLimits"].clone()));
+        let mut catalog = catalog_value();
+        let tools = random::TOOLS.map(|name| json!({"name": name, "scopes": ["hr:read"]}));
+        catalog["spec"]["toolSets"][0]["tools"] = json!(tools);
+        let limits = |identity: &Value| written(&planned_of(identity["spec"]["rateLimits"].clone(), catalog.clone()));
         let last = limits(&before);
         prop_assert!(no_wider(&kept(&last, now), &last.rate_limits));
     }
