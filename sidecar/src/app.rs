@@ -196,7 +196,7 @@ impl App {
             clock,
             handles.clone(),
             limits,
-            (verifier, Proofs::new()?),
+            (verifier, Proofs::new(config.proofs)?),
         );
         let probes = Probes {
             tls: tls.clone(),

@@ -10,6 +10,7 @@ use behalf_policy::wire;
 use clap::Args;
 
 use crate::audit::Options;
+use crate::dpop::Capacity;
 
 /// The arguments of `behalf-sidecar run`.
 #[derive(Debug, Clone, Args)]
@@ -65,6 +66,9 @@ pub struct Config {
     /// Where records go and what they are held to
     #[command(flatten)]
     pub records: Options,
+    /// How many proofs of possession are remembered; no argument, so that nobody in a pod has to choose it
+    #[arg(skip)]
+    pub proofs: Capacity,
     /// Seconds that open calls get to end after SIGTERM
     #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u64).range(0..=600))]
     pub drain_seconds: u64,

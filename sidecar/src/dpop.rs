@@ -14,8 +14,8 @@ use behalf_policy::ids::Timestamp;
 use http::HeaderValue;
 
 use self::nonces::Nonces;
-pub use self::replays::Forgetful;
 use self::replays::Replays;
+pub use self::replays::{Capacity, Forgetful};
 use crate::feed::NoRandom;
 use crate::provider::frame::Frame;
 use crate::provider::http::sha256;
@@ -79,8 +79,8 @@ impl Proofs {
     ///
     /// # Errors
     /// When there are no random bytes.
-    pub fn new() -> Result<Self, NoRandom> {
-        Ok(Self { nonces: Nonces::new()?, replays: Replays::new() })
+    pub fn new(capacity: Capacity) -> Result<Self, NoRandom> {
+        Ok(Self { nonces: Nonces::new()?, replays: Replays::new(capacity) })
     }
 
     /// A nonce of now, for a `DPoP-Nonce` header.

@@ -6,11 +6,21 @@ use std::sync::{Mutex, PoisonError};
 
 use behalf_policy::ids::Timestamp;
 
-/// Proofs that are remembered at once: about ten megabytes.
-const ALL: usize = 65_536;
-/// Of them those of one principal, so that nobody fills the memory for everybody. Over the widest window that is more than
-/// fifty requests a second.
-const OF_ONE: usize = 16_384;
+/// How many proofs are remembered at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capacity {
+    /// Of everybody.
+    pub all: usize,
+    /// Of them those of one principal, so that nobody fills the memory for everybody.
+    pub of_one: usize,
+}
+
+impl Default for Capacity {
+    /// About ten megabytes; of one principal more than fifty requests a second over the widest window.
+    fn default() -> Self {
+        Self { all: 65_536, of_one: 16_384 }
+    }
+}
 
 /// There is no room for another proof. None that is remembered makes room before its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -39,8 +49,7 @@ type Digest = [u8; 32];
 /// The memory.
 pub(super) struct Replays {
     seen: Mutex<Seen>,
-    all: usize,
-    of_one: usize,
+    capacity: Capacity,
 }
 
 #[derive(Default)]
@@ -52,12 +61,8 @@ struct Seen {
 }
 
 impl Replays {
-    pub(super) fn new() -> Self {
-        Self::of(ALL, OF_ONE)
-    }
-
-    fn of(all: usize, of_one: usize) -> Self {
-        Self { seen: Mutex::default(), all, of_one }
+    pub(super) fn new(capacity: Capacity) -> Self {
+        Self { seen: Mutex::default(), capacity }
     }
 
     /// Whether a proof is taken for the first time. It is remembered until `until`.
@@ -77,10 +82,10 @@ impl Replays {
             return Ok(false);
         }
         let own = seen.of.get(&owner).copied().unwrap_or_default();
-        if own >= self.of_one {
+        if own >= self.capacity.of_one {
             return Err(Forgetful::OfCaller);
         }
-        if seen.proofs.len() >= self.all {
+        if seen.proofs.len() >= self.capacity.all {
             return Err(Forgetful::OfAll);
         }
         seen.proofs.insert(proof);
@@ -117,7 +122,7 @@ mod tests {
 
     #[test]
     fn a26_a_proof_is_good_once_until_it_could_not_be_good_anyhow() {
-        let replays = Replays::new();
+        let replays = Replays::new(Capacity::default());
         let take =
             |proof: u8, until, now| replays.first([1; 32], [proof; 32], Timestamp(until), Timestamp(now));
         assert_eq!(take(1, 10, 0), Ok(true));
@@ -134,7 +139,7 @@ mod tests {
 
     #[test]
     fn a26_a_full_memory_takes_nothing_more_and_forgets_nothing_early() {
-        let replays = Replays::of(5, 3);
+        let replays = Replays::new(Capacity { all: 5, of_one: 3 });
         let take = |owner: u8, proof: u8, now| {
             replays.first([owner; 32], [proof; 32], Timestamp(10), Timestamp(now))
         };
@@ -155,7 +160,7 @@ mod tests {
 
     #[test]
     fn a26_of_many_at_once_one_is_the_first() {
-        let replays = std::sync::Arc::new(Replays::new());
+        let replays = std::sync::Arc::new(Replays::new(Capacity::default()));
         let tries: Vec<_> = (0..8)
             .map(|_| {
                 let replays = std::sync::Arc::clone(&replays);

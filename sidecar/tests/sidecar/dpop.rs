@@ -2,10 +2,11 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
+use behalf_sidecar::dpop::Capacity;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::support::bundle::SERVER;
+use crate::support::bundle::{SERVER, document};
 use crate::support::holder::Holder;
 use crate::support::issuer::now;
 use crate::support::{Answer, Call, World};
@@ -306,6 +307,61 @@ async fn a26_what_is_refused_is_not_remembered_and_what_nobody_proved_neither() 
     });
     refused(&world, search().proved(&expired, &holder.proof(&expired, fixed)), "TokenExpired").await;
     assert_eq!(world.send(search().proved(&token, &holder.proof(&token, fixed))).await.status, 200);
+    world.stop().await;
+}
+
+/// Says that nothing more can be remembered, and nothing against the caller.
+async fn full(world: &World, call: Call, reason: &str) {
+    let before = world.server.seen().len();
+    let answer = refused(world, call, reason).await;
+    assert_eq!((answer.status, answer.reason().as_str()), (503, reason));
+    assert_eq!(answer.challenges(), Vec::<String>::new(), "another token or proof would not help");
+    assert_eq!(answer.header("dpop-nonce"), None);
+    assert_eq!(world.server.seen().len(), before);
+}
+
+#[tokio::test]
+async fn a26_a_full_memory_is_told_as_503_and_neither_forgets_nor_takes_anything_before_its_time() {
+    let world = World::configured(|config| config.proofs = Capacity { all: 3, of_one: 2 }).await;
+    world.publish(&document(1, &world.issuer, world.server.port)).await;
+    let (alices, bobs) = (Holder::new(), Holder::new());
+    let alice = alices.token(&world);
+    let bob = world.token(|claims| {
+        claims["sub"] = "bob".into();
+        claims["jti"] = "token-2".into();
+        claims["cnf"] = json!({"jkt": bobs.thumbprint()});
+    });
+    // Good until 101 seconds from now.
+    let early = |claims: &mut Value| claims["iat"] = (now() - 200).into();
+    let [first, second, third] = [(); 3].map(|()| alices.proof(&alice, early));
+    for proof in [&first, &second] {
+        assert_eq!(world.send(search().proved(&alice, proof)).await.status, 200);
+    }
+    full(&world, search().proved(&alice, &third), "ProofsOfCallerFull").await;
+    // It is hers, whichever of her keys she takes; and no wrong proof is told that the memory is full.
+    let other = Holder::new();
+    let its = other.token(&world);
+    full(&world, search().proved(&its, &other.proof(&its, |_| {})), "ProofsOfCallerFull").await;
+    refused(&world, search().proved(&alice, &other.proof(&alice, |_| {})), "BoundToOtherKey").await;
+    refused(&world, search().proved(&alice, &first), "ProofReplayed").await;
+
+    let late = bobs.proof(&bob, |_| {});
+    assert_eq!(world.send(search().proved(&bob, &bobs.proof(&bob, early))).await.status, 200);
+    full(&world, search().proved(&bob, &late), "ProofsFull").await;
+    assert_eq!(
+        world.send(search().token(&world.alice())).await.status,
+        200,
+        "a bearer token needs no memory"
+    );
+
+    world.clock.advance(100);
+    full(&world, search().proved(&bob, &late), "ProofsFull").await;
+    refused(&world, search().proved(&alice, &second), "ProofReplayed").await;
+    world.clock.advance(1);
+    // What was refused is not used up.
+    assert_eq!(world.send(search().proved(&bob, &late)).await.status, 200);
+    refused(&world, search().proved(&bob, &late), "ProofReplayed").await;
+    refused(&world, search().proved(&alice, &third), "ProofNotFresh").await;
     world.stop().await;
 }
 

@@ -270,6 +270,7 @@ pub(crate) fn config(operator: &Operator, bundle_dir: PathBuf) -> Config {
         probe_addresses: vec![any],
         metrics_addresses: vec![any],
         records: behalf_sidecar::audit::Options::default(),
+        proofs: behalf_sidecar::dpop::Capacity::default(),
         drain_seconds: 20,
         allow_loopback_destinations: true,
         log: "info".to_owned(),
