@@ -1,12 +1,12 @@
 //! Requests from inside the node's network namespace, from where pods and services are reached. Raw ones: what is sent
 //! is what stands here, whatever a well-behaved client would do.
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
+use crate::certificates;
 use crate::world::World;
 
 /// A request to be sent by curl. It goes to curl on its standard input: a token in arguments would be seen by all.
@@ -16,11 +16,7 @@ pub struct Request {
     url: String,
     lines: Vec<String>,
     address: Option<String>,
-}
-
-/// The demo's authority, as a file.
-fn authority() -> Result<PathBuf> {
-    Ok(xtask::cache::root()?.join("demo-pki").join("ca.crt"))
+    certificate: Option<&'static str>,
 }
 
 impl Request {
@@ -49,7 +45,7 @@ impl Request {
     /// A request without a body.
     #[must_use]
     pub fn new(verb: &'static str, url: &str) -> Self {
-        Self { verb, url: url.to_owned(), lines: Vec::new(), address: None }
+        Self { verb, url: url.to_owned(), lines: Vec::new(), address: None, certificate: None }
     }
 
     /// With this body.
@@ -83,6 +79,13 @@ impl Request {
     #[must_use]
     pub fn to(mut self, address: &str) -> Self {
         self.address = Some(address.to_owned());
+        self
+    }
+
+    /// Over a connection whose client shows this certificate of the demo to a server that asks for one.
+    #[must_use]
+    pub fn certified(mut self, name: &'static str) -> Self {
+        self.certificate = Some(name);
         self
     }
 
@@ -131,7 +134,12 @@ impl Request {
             "--noproxy",
             "*",
         ]);
-        command.args(["--config", "-", "--request", self.verb, "--cacert"]).arg(authority()?);
+        command.args(["--config", "-", "--request", self.verb, "--cacert"]);
+        command.arg(certificates::file("ca", "crt")?);
+        if let Some(name) = self.certificate {
+            command.arg("--cert").arg(certificates::file(name, "crt")?);
+            command.arg("--key").arg(certificates::file(name, "key")?);
+        }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().context("cannot start curl")?;
         let config = format!("url = {}\n{}\n", quoted(&self.url), self.lines.join("\n"));

@@ -4,6 +4,7 @@
 //! --only-e2e FILTER` runs them on the deployment that is up. Started in another way they fail and say so.
 //!
 //! A test waits for conditions, never for time, and leaves the deployment as it found it ([`Undo`]).
+pub mod certificates;
 pub mod curl;
 pub mod dpop;
 pub mod host;

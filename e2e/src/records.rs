@@ -1,4 +1,4 @@
-//! What a pod of the MCP server tells: its sidecar's decision records, its server's log.
+//! What a pod of an MCP server tells: its sidecar's decision records, its server's log.
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
@@ -8,9 +8,10 @@ use crate::curl::{Answer, Request};
 use crate::world::{LOGGED, World, until};
 use crate::{METADATA, mcp};
 
-/// A pod of the MCP server.
+/// A pod of an MCP server.
 pub struct Pod<'a> {
     world: &'a World,
+    namespace: &'a str,
     /// Its name.
     pub name: String,
     /// Its address.
@@ -18,8 +19,10 @@ pub struct Pod<'a> {
 }
 
 impl<'a> Pod<'a> {
-    pub(crate) fn new(world: &'a World, name: String, address: String) -> Self {
-        Self { world, name, address }
+    /// The pod of that name and address.
+    #[must_use]
+    pub fn new(world: &'a World, namespace: &'a str, name: String, address: String) -> Self {
+        Self { world, namespace, name, address }
     }
 
     /// All decision records so far: those of every request that was answered before this call, and maybe later ones.
@@ -27,7 +30,8 @@ impl<'a> Pod<'a> {
     /// # Errors
     /// They do not get to the log.
     pub fn records(&self) -> Result<Vec<Value>> {
-        // Records stand in the log in the order in which they were made, so one more request tells when all are there.
+        // Records stand in the log in the order in which they were made, so one more request tells when all are there. Where
+        // the sidecar terminates TLS it is refused, with a record.
         let last = Request::get(METADATA).to(&self.address).send(self.world)?;
         let last = last.request_id()?.to_owned();
         let records = until("the last record is in the log", LOGGED, || {
@@ -42,8 +46,15 @@ impl<'a> Pod<'a> {
     }
 
     fn records_now(&self) -> Result<Vec<Value>> {
-        let log =
-            self.world.kubectl(&["-n", "hr", "logs", &self.name, "-c", "behalf-sidecar", "--tail=-1"])?;
+        let log = self.world.kubectl(&[
+            "-n",
+            self.namespace,
+            "logs",
+            &self.name,
+            "-c",
+            "behalf-sidecar",
+            "--tail=-1",
+        ])?;
         let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         Ok(lines
             .filter(|line| line["schema"].as_str().is_some_and(|s| s.starts_with("behalf.dev/record/")))
@@ -113,7 +124,7 @@ impl<'a> Pod<'a> {
     /// # Errors
     /// The log cannot be read.
     pub fn server_log(&self) -> Result<String> {
-        self.world.kubectl(&["-n", "hr", "logs", &self.name, "-c", "server", "--tail=-1"])
+        self.world.kubectl(&["-n", self.namespace, "logs", &self.name, "-c", "server", "--tail=-1"])
     }
 
     /// Runs Python inside the MCP server's container, as the server itself could.
@@ -121,7 +132,8 @@ impl<'a> Pod<'a> {
     /// # Errors
     /// It fails.
     pub fn python(&self, script: &str, arguments: &[&str]) -> Result<String> {
-        let mut words = vec!["-n", "hr", "exec", &self.name, "-c", "server", "--", "python3", "-c", script];
+        let mut words =
+            vec!["-n", self.namespace, "exec", &self.name, "-c", "server", "--", "python3", "-c", script];
         words.extend(arguments);
         self.world.kubectl(&words)
     }

@@ -115,7 +115,7 @@ impl World {
         });
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         Ok(live
-            .map(|pod| Pod::new(self, text(&pod["metadata"]["name"]), text(&pod["status"]["podIP"])))
+            .map(|pod| Pod::new(self, "hr", text(&pod["metadata"]["name"]), text(&pod["status"]["podIP"])))
             .collect())
     }
 

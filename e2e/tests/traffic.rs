@@ -15,5 +15,7 @@ mod traffic {
     mod standalone;
     mod story;
     mod tls;
+    mod tls_bound;
+    mod tls_scene;
     mod tokens;
 }

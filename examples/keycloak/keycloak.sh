@@ -29,7 +29,8 @@ fetch() {
 }
 
 augment() {
-  "$1/bin/kc.sh" build --db=dev-file --health-enabled=true --features-disabled="$OFF"
+  # Who shows a certificate may have tokens that are bound to it; everybody else is served as ever.
+  "$1/bin/kc.sh" build --db=dev-file --health-enabled=true --https-client-auth=request --features-disabled="$OFF"
 }
 
 get() { # port, path on loopback; succeeds on 200. The image has no curl.

@@ -86,6 +86,7 @@ fn systems(cluster: &Cluster, images: &Images, pki: &Pki) -> Result<()> {
     for name in ["payroll", "agents"] {
         cluster.apply(&config_map(name, "demo-ca", "ca.crt", &pki.authority))?;
     }
+    cluster.apply(&config_map("keycloak", "client-ca", "ca.crt", &pki.client_authority))?;
     cluster.apply(&manifest("keycloak/keycloak.yaml", images)?)?;
     cluster.apply(&manifest("payroll/payroll.yaml", images)?)?;
     for name in ["keycloak", "payroll"] {
