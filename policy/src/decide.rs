@@ -82,10 +82,15 @@ impl<'a> Operation<'a> {
         }
     }
 
-    /// The tool, if it is one that is called or seen.
-    pub(crate) fn tool(self) -> Option<&'a str> {
+    /// By which deny lists and rate limits know it: the tool that is called or seen, or the row of a request of a plain
+    /// HTTP API.
+    pub(crate) fn name<'n>(self, policy: &'n Policy) -> Option<&'n str>
+    where
+        'a: 'n,
+    {
         match self {
             Self::CallTool(name) | Self::CallWith(name, _) => Some(name),
+            Self::Http(method, path) => policy.server.route(method, path).map(|row| row.name.as_str()),
             _ => None,
         }
     }
@@ -115,7 +120,7 @@ pub fn decide_metered(
     if policy.state == State::Suspended {
         return Decision::Refuse(plain(Reason::Suspended));
     }
-    if bundle.deny.refuses(&caller.subject, operation.tool()) {
+    if bundle.deny.refuses(&caller.subject, || operation.name(policy)) {
         return Decision::Refuse(plain(Reason::DeniedByNamespace));
     }
     if now >= caller.expires {
@@ -144,7 +149,7 @@ pub fn decide_unknown_caller(bundle: &Bundle, operation: Operation<'_>) -> Resul
     if policy.state == State::Suspended {
         return Err(plain(Reason::Suspended));
     }
-    if bundle.deny.refuses_anyone(operation.tool()) {
+    if bundle.deny.refuses_anyone(|| operation.name(policy)) {
         return Err(plain(Reason::DeniedByNamespace));
     }
     Ok(())

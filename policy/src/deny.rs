@@ -95,15 +95,16 @@ impl DenyList {
         self.all || self.unreadable
     }
 
-    /// Whether a request is refused whoever it is from, so also when nobody knows.
+    /// Whether a request is refused whoever it is from, so also when nobody knows. `tool` gives the name of the tool, or of
+    /// the row of a plain HTTP API, and is asked only if it counts.
     #[must_use]
-    pub fn refuses_anyone(&self, tool: Option<&str>) -> bool {
-        self.refuses_all() || tool.is_some_and(|tool| self.tools.contains(tool))
+    pub fn refuses_anyone<'n>(&self, tool: impl FnOnce() -> Option<&'n str>) -> bool {
+        self.refuses_all() || (!self.tools.is_empty() && tool().is_some_and(|tool| self.tools.contains(tool)))
     }
 
     /// Whether a request of this caller is refused.
     #[must_use]
-    pub fn refuses(&self, subject: &Subject, tool: Option<&str>) -> bool {
+    pub fn refuses<'n>(&self, subject: &Subject, tool: impl FnOnce() -> Option<&'n str>) -> bool {
         self.subjects.contains(subject) || self.refuses_anyone(tool)
     }
 

@@ -32,7 +32,7 @@ pub struct RateLimit {
     pub requests: u32,
     /// Seconds, at least one.
     pub period: u32,
-    /// Counts calls of these tools only; empty means every authenticated request.
+    /// Counts calls of these tools, or rows of a plain HTTP API, only; empty means every authenticated request.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub tools: BTreeSet<ToolName>,
 }
@@ -46,7 +46,7 @@ pub enum Per {
     Agent,
     /// The same subject of the same provider.
     Subject,
-    /// The same tool; what is no tool call is not counted.
+    /// The same tool, or the same row of a plain HTTP API; what is no call of either is not counted.
     Tool,
 }
 
@@ -70,12 +70,12 @@ impl RateLimit {
     #[must_use]
     pub fn key<'a>(
         &self,
-        policy: &Policy,
+        policy: &'a Policy,
         caller: &'a Caller,
         operation: Operation<'a>,
     ) -> Option<Vec<&'a str>> {
-        let tool = operation.tool();
-        if !self.tools.is_empty() && !tool.is_some_and(|name| self.tools.contains(name)) {
+        let is_listed = || operation.name(policy).is_some_and(|name| self.tools.contains(name));
+        if !self.tools.is_empty() && !is_listed() {
             return None;
         }
         let provider = caller.provider.as_str();
@@ -86,8 +86,11 @@ impl RateLimit {
                 vec![provider, issuer, name]
             }
             Per::Subject => vec![provider, caller.subject.as_str()],
+            Per::Tool if matches!(operation, Operation::Http(..)) => {
+                operation.name(policy).into_iter().collect()
+            }
             Per::Tool => {
-                let name = tool?;
+                let name = operation.name(policy)?;
                 if policy.server.tools.contains_key(name) { vec![name] } else { Vec::new() }
             }
         })

@@ -7,11 +7,13 @@ mod support;
 
 use behalf_policy::bundle::rows::{PromptDocument, ResourceDocument, RouteDocument};
 use behalf_policy::bundle::{Bundle, Denial, HttpMethod, LoadError, Protocol};
-use behalf_policy::decide::{Operation, decide, shows};
+use behalf_policy::decide::{Operation, decide, decide_unknown_caller, shows};
 use behalf_policy::decision::{Decision, Reason, Refusal};
+use behalf_policy::deny::DenyList;
 use behalf_policy::envelope::{HeaderField, HeaderView, Limits, ListKind, Message};
-use behalf_policy::ids::PromptName;
+use behalf_policy::ids::{PromptName, ToolName};
 use behalf_policy::pattern::{PatternDocument, PatternType};
+use behalf_policy::rate::{Per, RateLimit};
 use support::*;
 
 const ALL: [&str; 4] = ["hr:read", "hr:leave:read", "hr:salary:read", "hr:salary:write"];
@@ -233,6 +235,60 @@ fn c15_a_list_shows_what_may_be_used_or_would_be_after_a_step_up() {
 fn c14_a_server_is_asked_only_what_its_protocol_has() {
     assert!(!permitted(&api(), Operation::CallTool("directory.search")));
     assert!(!permitted(&mcp(), Operation::Http(HttpMethod::Get, "/")));
+}
+
+#[test]
+fn a_request_of_an_api_is_denied_by_the_name_of_its_row() {
+    use HttpMethod::{Get, Post};
+    let mut bundle = api();
+    bundle.deny = DenyList::default().and(b"tool items\ntool v1\ntool root.");
+    for (method, path, denied) in [
+        (Get, "/v1/items", true),
+        (Get, "/v1/items/7", true),
+        // Each by the one row that it falls under, and not by its path.
+        (Get, "/v1/items/salary", false),
+        (Get, "/v1/items/7/notes", false),
+        (Post, "/v1/items", false),
+        (Get, "/", false),
+        (Get, "/items", false),
+    ] {
+        let operation = Operation::Http(method, path);
+        let decided = decide(&bundle, &bob(&["hr:read"]), operation, NOW);
+        let is_denied = decided.refusal().is_some_and(|r| r.reason == Reason::DeniedByNamespace);
+        assert_eq!(is_denied, denied, "{method:?} {path}");
+        assert_eq!(decide_unknown_caller(&bundle, operation).is_err(), denied, "{method:?} {path}");
+    }
+}
+
+#[test]
+fn a_limit_counts_a_request_of_an_api_by_its_row() {
+    use HttpMethod::{Get, Post};
+    let bundle = api();
+    let policy = bundle.policy().unwrap();
+    let limit = |per, tools: &[&str]| RateLimit {
+        name: name("burst"),
+        per,
+        requests: 1,
+        period: 60,
+        tools: tools.iter().map(|row| ToolName::new(*row).unwrap()).collect(),
+    };
+    let caller = bob(&["hr:read"]);
+    let key = |limit: &RateLimit, method, path: &str| {
+        let key = limit.key(policy, &caller, Operation::Http(method, path));
+        key.map(|key| key.into_iter().map(str::to_owned).collect::<Vec<_>>())
+    };
+    let each = limit(Per::Tool, &[]);
+    assert_eq!(key(&each, Get, "/v1/items/7"), Some(vec!["items".to_owned()]));
+    assert_eq!(key(&each, Get, "/v1/items"), key(&each, Get, "/v1/items/8"), "the same row");
+    assert_ne!(key(&each, Get, "/v1/items/salary"), key(&each, Get, "/v1/items/7"));
+    // What no row matches is counted too, all of it together.
+    assert_eq!(key(&each, Get, "/made/up"), Some(Vec::new()));
+    assert_eq!(key(&each, Post, "/v1/items"), Some(Vec::new()));
+    let one = limit(Per::Subject, &["items"]);
+    assert!(key(&one, Get, "/v1/items").is_some());
+    for (method, path) in [(Get, "/v1/items/salary"), (Post, "/v1/items/7/notes"), (Get, "/items")] {
+        assert_eq!(key(&one, method, path), None, "{method:?} {path}");
+    }
 }
 
 #[test]

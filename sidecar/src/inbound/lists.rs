@@ -95,7 +95,7 @@ pub(super) struct Viewer {
 impl Onlooker for Viewer {
     fn keeps(&self, kind: ListKind, name: &str) -> bool {
         let tool = (kind == ListKind::Tools).then_some(name);
-        let denied = self.active.bundle.deny.refuses(&self.caller.subject, tool);
+        let denied = self.active.bundle.deny.refuses(&self.caller.subject, || tool);
         let shown = |policy: &Policy| shows(policy, &self.caller, Operation::of_entry(kind, name));
         !denied && self.active.policy().is_some_and(|(policy, _)| shown(policy))
     }

@@ -42,6 +42,27 @@ fn echo(world: &World) {
 }
 
 #[tokio::test]
+async fn a_route_has_its_own_limit() {
+    let world = World::with(|policy| {
+        api(policy);
+        policy["rateLimits"] =
+            json!([{"name": "notes", "per": "Subject", "requests": 1, "period": 60, "tools": ["notes"]}]);
+    })
+    .await;
+    echo(&world);
+    let bob = world.bob();
+    let send = |method: Method, path: &str| world.send(request(method, path).token(&bob));
+    assert_eq!(send(Method::PUT, "/mcp/v1/items/7/notes").await.status, 200);
+    let refused = send(Method::PUT, "/mcp/v1/items/8/notes").await;
+    assert_eq!((refused.status, reason(&refused).as_str()), (429, "RateLimited"));
+    assert_eq!(refused.header("retry-after"), Some("60"));
+    let record = world.last_record().await;
+    assert_eq!(record["rateLimit"], json!({"name": "notes", "per": "Subject"}));
+    assert_eq!(send(Method::GET, "/mcp/v1/items/7").await.status, 200);
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn c14_a_route_is_judged_by_method_and_path_and_the_rest_is_refused() {
     let world = World::with(api).await;
     echo(&world);

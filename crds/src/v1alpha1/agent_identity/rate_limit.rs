@@ -26,7 +26,8 @@ pub struct RateLimit {
             .message("period is 1s to 24h").reason(Reason::FieldValueInvalid)
     )]
     pub period: Duration,
-    /// Counts calls of these tools only, each one of the tool set of the server. Absent: every authenticated request.
+    /// Counts calls of these tools only, each one of the tool set of the server; with protocol HTTP, of these routes.
+    /// Absent: every authenticated request.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "bounds::texts::<bounds::Tool, 0, 64>")]
     pub tools: Vec<String>,

@@ -1,6 +1,8 @@
 //! What a valid catalogue and valid providers let an identity have.
 
-use behalf_crds::v1alpha1::{AcceptedReason, ClientAuthenticationType, NamespaceAccess, ResolvedRefsReason};
+use behalf_crds::v1alpha1::{
+    AcceptedReason, ClientAuthenticationType, NamespaceAccess, Protocol, ResolvedRefsReason,
+};
 
 use super::{Case, Forbidden};
 
@@ -75,17 +77,22 @@ fn tool_set_there(case: &Case<'_>) -> Option<Forbidden> {
 fn limited_tools_there(case: &Case<'_>) -> Option<Forbidden> {
     let catalog = case.resolved.catalog.as_ref()?;
     let spec = &case.identity().spec;
-    let set = &spec.servers.first()?.tool_set;
-    let tools = &catalog.tool_sets.get(set)?.tools;
+    let server = spec.servers.first()?;
+    let set = &server.tool_set;
+    let rows = catalog.tool_sets.get(set)?;
+    let (is_there, kind): (&dyn Fn(&str) -> bool, _) = match server.protocol {
+        Protocol::Mcp => (&|name| rows.tools.contains_key(name), "tools"),
+        Protocol::Http => (&|name| rows.routes.contains_key(name), "routes"),
+    };
     let (limit, unknown) = spec.rate_limits.iter().find_map(|limit| {
-        let unknown = limit.tools.iter().find(|tool| !tools.contains_key(tool.as_str()))?;
+        let unknown = limit.tools.iter().find(|name| !is_there(name))?;
         Some((&limit.name, unknown))
     })?;
     Some(Forbidden::by_reference(
         AcceptedReason::UnknownTool,
         ResolvedRefsReason::ToolNotFound,
         format!(
-            "Rate limit {limit} counts calls of {unknown}, which tool set {set} of ScopeCatalog {name} does not have. Remove it from spec.rateLimits, or see what there is: kubectl get scat {name} -o jsonpath='{{.spec.toolSets[?(@.name==\"{set}\")].tools[*].name}}'",
+            "Rate limit {limit} counts calls of {unknown}, which tool set {set} of ScopeCatalog {name} does not have. Remove it from spec.rateLimits, or see what there is: kubectl get scat {name} -o jsonpath='{{.spec.toolSets[?(@.name==\"{set}\")].{kind}[*].name}}'",
             name = spec.catalog_ref.name
         ),
     ))

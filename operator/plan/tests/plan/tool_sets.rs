@@ -42,6 +42,30 @@ fn c14_prompts_resources_and_routes_reach_the_bundle() {
 }
 
 #[test]
+fn a_limit_of_an_api_names_its_routes_and_no_tools() {
+    for (protocol, row, accepted) in [
+        ("HTTP", "pay", true),
+        ("HTTP", "salary.get", false),
+        ("HTTP", "handbook", false),
+        ("MCP", "salary.get", true),
+        ("MCP", "pay", false),
+    ] {
+        let mut identity = identity_value();
+        identity["spec"]["servers"][0]["protocol"] = json!(protocol);
+        identity["spec"]["rateLimits"] =
+            json!([{"name": "few", "per": "Tool", "requests": 1, "period": "1s", "tools": [row]}]);
+        let desired = plan(&gathered_with(identity, with_rows(), provider_value("corp")));
+        if accepted {
+            assert_eq!(written(&desired).rate_limits.len(), 1, "{protocol} {row}");
+            continue;
+        }
+        assert_eq!(desired.accepted.reason, AcceptedReason::UnknownTool, "{protocol} {row}");
+        let rows = if protocol == "HTTP" { ".routes[*].name" } else { ".tools[*].name" };
+        assert!(desired.accepted.message.contains(rows), "{}", desired.accepted.message);
+    }
+}
+
+#[test]
 fn a_row_that_cannot_be_right_is_named_with_what_to_change() {
     for (pointer, value, reason, says) in [
         ("/prompts/0/scopes", json!(["hr:typo"]), AcceptedReason::UnknownScope, "Prompt brief me"),
