@@ -26,7 +26,8 @@ impl<'a> Scene<'a> {
             let patch = json!({"spec": {"tokenProfile": {"allowedAudiences": list}}});
             world.patch("default", "idp/corp", &patch)
         };
-        let back = Undo::new(move || audiences(json!([])));
+        // None, as before: an empty list would be seen.
+        let back = Undo::new(move || audiences(Value::Null));
         audiences(json!([SERVER]))?;
         let gone = Undo::new(move || {
             world.kubectl(&["delete", "namespace", place, "--wait=false", "--ignore-not-found"]).map(drop)
