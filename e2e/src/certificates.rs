@@ -19,7 +19,7 @@ pub fn file(name: &str, kind: &str) -> Result<PathBuf> {
     Ok(xtask::cache::root()?.join("demo-pki").join(format!("{name}.{kind}")))
 }
 
-/// The text of [`file`], PEM.
+/// The text of [`file()`], PEM.
 ///
 /// # Errors
 /// It is not there.
