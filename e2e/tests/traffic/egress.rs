@@ -72,33 +72,41 @@ fn an_ended_handle_buys_nothing() -> Result<()> {
     nothing_leaves(world, &pod, &json!({"Authorization": format!("Bearer {handle}")}), "UnknownHandle")
 }
 
-/// A pod in payroll's place that takes connections and requests, and never says a word.
-const SILENT: &str = r#"
+/// A pod in payroll's place whose answers begin and never end: something comes every second, so that whoever waits for the
+/// rest does not give up.
+const ENDLESS: &str = r#"
 apiVersion: v1
 kind: Pod
-metadata: {name: silent, namespace: payroll, labels: {app.kubernetes.io/name: silent}}
+metadata: {name: endless, namespace: payroll, labels: {app.kubernetes.io/name: endless}}
 spec:
   automountServiceAccountToken: false
   terminationGracePeriodSeconds: 0
   securityContext:
     {runAsNonRoot: true, runAsUser: 10001, runAsGroup: 10001, fsGroup: 10001, seccompProfile: {type: RuntimeDefault}}
   containers:
-  - name: silent
+  - name: endless
     image: @IMAGE@
     imagePullPolicy: IfNotPresent
     command:
     - python3
     - -c
     - |
-      import socket, ssl
-      tls, kept = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), []
+      import socket, ssl, threading, time
+      tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
       tls.load_cert_chain("/tls/tls.crt", "/tls/tls.key")
-      listener = socket.create_server(("", 8443))
-      while True:
+      def answer(plain):
           try:
-              kept.append(tls.wrap_socket(listener.accept()[0], server_side=True))
+              connection = tls.wrap_socket(plain, server_side=True)
+              connection.recv(65536)
+              connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+              while True:
+                  connection.sendall(b"1\r\n \r\n")
+                  time.sleep(1)
           except OSError:
               pass
+      listener = socket.create_server(("", 8443))
+      while True:
+          threading.Thread(target=answer, args=(listener.accept()[0],), daemon=True).start()
     ports: [{name: https, containerPort: 8443}, {name: seen, containerPort: 8081}]
     readinessProbe: {tcpSocket: {port: https}, periodSeconds: 1}
     securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
@@ -113,15 +121,15 @@ fn a_live_handle_of_another_pod_buys_nothing() -> Result<()> {
     let _two = world.replicas(2)?;
     let pods = world.pods()?;
     let [first, second] = &pods[..] else { anyhow::bail!("{} pods", pods.len()) };
-    // The second pod's call is held open: the payroll it asks, for the first time, does not answer.
-    let silent = SILENT.replace("@IMAGE@", &world.images.payroll.reference());
-    world.cluster.apply(&silent)?;
+    // The second pod's call is held open: the payroll it asks, for the first time, does not come to an end.
+    let endless = ENDLESS.replace("@IMAGE@", &world.images.payroll.reference());
+    world.cluster.apply(&endless)?;
     let _gone = behalf_e2e::Undo::new(|| {
         world
-            .kubectl(&["-n", "payroll", "delete", "pod", "silent", "--ignore-not-found", "--wait=true"])
+            .kubectl(&["-n", "payroll", "delete", "pod", "endless", "--ignore-not-found", "--wait=true"])
             .map(drop)
     });
-    world.kubectl(&["-n", "payroll", "wait", "pod/silent", "--for=condition=Ready", "--timeout=60s"])?;
+    world.kubectl(&["-n", "payroll", "wait", "pod/endless", "--for=condition=Ready", "--timeout=60s"])?;
     let alice = keycloak::login(world, "agent-test", "alice", ALL_SCOPES)?;
     let mark = keycloak::sha256(&alice.text);
     let selector = |name: &str| {
@@ -133,8 +141,8 @@ fn a_live_handle_of_another_pod_buys_nothing() -> Result<()> {
     };
     let (mut held, handle) = {
         let _back = behalf_e2e::Undo::new(|| selector("payroll"));
-        selector("silent")?;
-        routed(world, "silent")?;
+        selector("endless")?;
+        routed(world, "endless")?;
         let held =
             mcp::salary(&alice.text, "bob").header("X-E2e-Mark", &mark).to(&second.address).start(world)?;
         let handle = until("the second pod's server was called", LOGGED, || {
