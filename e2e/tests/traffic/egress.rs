@@ -98,6 +98,7 @@ spec:
           try:
               connection = tls.wrap_socket(plain, server_side=True)
               connection.recv(65536)
+              print("called", flush=True)
               connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
               while True:
                   connection.sendall(b"1\r\n \r\n")
@@ -143,12 +144,20 @@ fn a_live_handle_of_another_pod_buys_nothing() -> Result<()> {
         let _back = behalf_e2e::Undo::new(|| selector("payroll"));
         selector("endless")?;
         routed(world, "endless")?;
+        // The packet rules follow in their own time: what is not there must be gone from the service too.
+        until("connections lead to the endless pod", LOGGED, || {
+            Ok(payroll::seen(world).is_err().then_some(()))
+        })?;
         let held =
             mcp::salary(&alice.text, "bob").header("X-E2e-Mark", &mark).to(&second.address).start(world)?;
         let handle = until("the second pod's server was called", LOGGED, || {
             let log = second.server_log()?;
             let mut lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
             Ok(lines.find(|r| header(r, "x-e2e-mark") == Some(&mark)).as_ref().and_then(handle_of))
+        })?;
+        until("the endless pod was called", LOGGED, || {
+            let log = world.kubectl(&["-n", "payroll", "logs", "endless"])?;
+            Ok(log.contains("called").then_some(()))
         })?;
         (held, handle)
     };
